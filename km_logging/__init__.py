@@ -1,0 +1,56 @@
+"""Product analytics from the logs that an application already writes.
+
+The path of a call, which is also the listing of this package:
+
+     logger.info(.., extra=..)   log.info(.., km=..)         Tracker().event(..)
+            | LogRecord                 | event dict                  |
+       handler.py                  processor.py                  helpers.py
+            \\______ tagging.py: is it tagged? take a snapshot ________/
+                        | put: bounded, re-entrant, never blocks            (the caller's thread ends here)
+                   queueing.py
+                        |
+                   listener.py      one QueueListener thread: telling.py makes the call (calls.py, values.py),
+                        |           before_send may change it, wire.py encodes the request
+                    outbox/         memory                                  (seam 1)
+                        | entries
+                   delivery.py  <-> policy.py   answer -> verdict, backoff, breaker (pure)
+                        | request
+                    senders/        requests | printing                     (seam 2)
+                        |
+                  https://trk.kissmetrics.io/e /s /a
+
+tracker.py puts a pipeline.py of these together for each distinct settings.py, keeps the books (ledger.py) and says
+problems (problems.py); process.py sees to forks and to the end of the process, guard.py that nothing of ours is ever
+tracked. commands/ and sandbox/ use the library and are used by nothing in it.
+"""
+
+from __future__ import annotations
+
+from km_logging.calls import Call, Problem
+from km_logging.errors import KmLoggingError, MissingExtraError, ProblemError, SettingsError
+from km_logging.handler import KissmetricsHandler
+from km_logging.helpers import alias, event, set  # noqa: A004 - Kissmetrics' own name for it
+from km_logging.identity import identify
+from km_logging.ledger import Stats
+from km_logging.processor import KissmetricsProcessor
+from km_logging.tracker import Tracker
+
+__all__ = [
+    "Call",
+    "KissmetricsHandler",
+    "KissmetricsProcessor",
+    "KmLoggingError",
+    "MissingExtraError",
+    "Problem",
+    "ProblemError",
+    "SettingsError",
+    "Stats",
+    "Tracker",
+    "__version__",
+    "alias",
+    "event",
+    "identify",
+    "set",
+]
+
+__version__ = "0.1.0"

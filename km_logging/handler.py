@@ -1,0 +1,73 @@
+"""From a `LogRecord` to a snapshot: the front end for the standard library's logging.
+
+`handle` is overridden, not only `emit`: an untagged record, that is nearly every record, must not wait for this
+handler's lock, and a tagged one needs none, since putting it into the queue is one append.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from km_logging.errors import ProblemError
+from km_logging.frontend import FrontEnd
+from km_logging.identity import bound_by_structlog, identified
+from km_logging.tagging import from_event_dict, from_record
+from km_logging.tracker import Tracker
+
+__all__ = ["KissmetricsHandler"]
+
+
+class KissmetricsHandler(FrontEnd, logging.Handler):  # type: ignore[misc]  # flush() returns more than Handler's
+    """Sends tagged records to Kissmetrics, in the background; every other record passes by.
+
+    Handlers and processors with equal settings share one tracker. A handler that was closed revives at the next record.
+
+    Args:
+        level: least level of the records looked at.
+        tracker: a tracker of your own, instead of settings.
+        **settings: see `km_logging.settings.SETTINGS`.
+
+    Raises:
+        SettingsError: a setting is unknown, wrong or missing; the message says what to write instead.
+    """
+
+    def __init__(
+        self, level: int | str = logging.NOTSET, *, tracker: Tracker | None = None, **settings: object
+    ) -> None:
+        self._join(tracker, settings)  # first: logging lists a handler from its construction on, sound or not
+        logging.Handler.__init__(self, level)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._tracker!r}>"
+
+    def handle(self, record: logging.LogRecord) -> bool | logging.LogRecord:  # type: ignore[override]
+        """Take the record if it is tagged and passes this handler's filters. Never raises, except with `strict`."""
+        if self._tag not in record.__dict__ and type(record.msg) is not dict:
+            return False
+        passed = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return passed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take the record if it is tagged."""
+        tracker = self._tracker
+        if tracker.is_off:
+            return
+        try:
+            if self._tag in record.__dict__:
+                if self._claims(record.__dict__):
+                    tracker.take(from_record(record, tracker.rules, identified(), bound_by_structlog))
+            elif isinstance(record.msg, dict) and self._claims(record.msg):
+                # structlog's wrap_for_formatter makes the whole event dict the record's message.
+                moment = record.created
+                tracker.take(from_event_dict(record.msg, tracker.rules, identified(), bound_by_structlog, moment))
+        except ProblemError:
+            raise
+        except Exception as error:  # noqa: BLE001 - tracking never breaks the application
+            tracker.failed(error)
+
+    def close(self) -> None:
+        """As `FrontEnd.close`."""
+        FrontEnd.close(self)
+        logging.Handler.close(self)

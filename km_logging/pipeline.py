@@ -1,0 +1,183 @@
+"""What runs behind a tracker: queue, listener, outbox, delivery; put together here, and taken down.
+
+A pipeline begins at a tracker's construction, fork or revival, and ends with its close. It starts its threads with
+the first call. A forked child gets a new one; in the old one, nothing may be sent any more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from km_logging import process
+from km_logging.calls import Call, Problem
+from km_logging.deadline import Deadline
+from km_logging.delivery import Delivery
+from km_logging.guard import here
+from km_logging.ledger import Ledger
+from km_logging.listener import Listener
+from km_logging.outbox.memory import MemoryOutbox
+from km_logging.problems import Reporter
+from km_logging.queueing import CallQueue, Mark
+from km_logging.senders import make_sender
+from km_logging.settings import Settings
+from km_logging.tagging import Rules, Snapshot
+from km_logging.telling import Told
+
+__all__ = ["Pipeline"]
+
+
+class Pipeline:
+    """The way of the calls of one tracker.
+
+    Args:
+        settings: of the tracker.
+        rules: the same, prepared for tagging.
+        ledger: the books, which outlive the pipeline.
+        tell: tells the call of a snapshot.
+    """
+
+    def __init__(self, settings: Settings, rules: Rules, ledger: Ledger, tell: Callable[[Snapshot], Told]) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.is_running = False
+        self.is_closed = False
+        self.said_left = 0
+        self._starting = threading.Lock()  # only ever tried, never waited for: a log call may come in between
+        self._calls = CallQueue(settings.capacity)
+        self._reporter = Reporter(settings.on_problem)
+        self._delivery = Delivery(
+            settings,
+            outbox=MemoryOutbox(),
+            make_sender=lambda: make_sender(settings),
+            ledger=ledger,
+            ended=self._calls.left,
+            report=self._reporter.report,
+        )
+        self._listener = Listener(
+            self._calls,
+            tell=tell,
+            before_send=settings.before_send,
+            keep=self._delivery.put,
+            reached=self._delivery.reached,
+            ledger=ledger,
+            reporter=self._reporter,
+            rules=rules,
+        )
+
+    @property
+    def pending(self) -> int:
+        """How many calls are still here."""
+        return self.ledger.stats(None).pending
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest pending call was accepted, Unix time; None if none is pending."""
+        in_outbox = self._delivery.oldest
+        return self._calls.moment if in_outbox is None else in_outbox
+
+    # In the caller's thread.
+
+    def put(self, item: Snapshot | Call) -> bool:
+        """Put a call into the queue; false if there is no room for it."""
+        if self._calls.is_full and not self._make_room():
+            return False
+        self._calls.put_nowait(item)
+        if self.is_closed:
+            self._give_up_queue()  # it was closed in between
+        elif not self.is_running:
+            self.start()
+        return True
+
+    def put_problem(self, problem: Problem) -> None:
+        """Have the listener say a problem, so that no callback runs in the caller's thread."""
+        if not self._calls.is_full:
+            self._calls.put_nowait(problem)
+            if not self.is_running:
+                self.start()
+
+    def _make_room(self) -> bool:
+        overflow = self.settings.overflow
+        if overflow == "drop_oldest" and (self._delivery.evict() or self._calls.evict()):
+            self.ledger.dropped["overflow"].add()
+            return True
+        if overflow == "block" and not here.ours:
+            deadline = Deadline(self.settings.block_timeout)
+            while self._calls.is_full and deadline.left:
+                self._calls.wait_for_room(deadline.left)
+        return not self._calls.is_full
+
+    def start(self) -> None:
+        """Start the threads, if nobody is just doing so. Never raises: without a thread, calls wait for the next try."""
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self.is_running or self.is_closed:
+                return
+            process.arm()
+            if self.settings.drain_on_sigterm:
+                process.catch_sigterm()
+            process.running.add(self)
+            self._delivery.start()
+            self._listener.start()
+            self.is_running = True
+        except RuntimeError as error:
+            message = f"no thread could be started ({error})"
+            self._reporter.report(Problem("delivery", message, "allow threads; calls wait until then"))
+        finally:
+            self._starting.release()
+
+    # Waiting.
+
+    def catch_up(self, timeout: float) -> None:
+        """Wait until the listener has looked at everything that is in the queue now, at most ``timeout`` seconds."""
+        if self.is_running and not self._calls.is_done and not here.ours:
+            mark = Mark()
+            self._calls.put_nowait(mark)
+            self._calls.hurry()
+            mark.seen.wait(timeout)
+
+    def ramp_up(self) -> None:
+        """Have as many workers as the backlog can use."""
+        self.catch_up(0.5)
+        self._delivery.ramp_up()
+
+    def begin_flush(self, *, hurry: bool) -> Mark:
+        """Begin to wait for everything that was put before; ``hurry`` as in `Delivery.drain`."""
+        mark = Mark()
+        if self.pending and not self.is_running:
+            self.start()
+        self._calls.put_nowait(mark)
+        self._calls.hurry()
+        self._delivery.drain(hurry=hurry)
+        return mark
+
+    def end_flush(self, mark: Mark, deadline: Deadline) -> bool:
+        """Wait until everything before the mark has ended: true; or for the deadline: false."""
+        try:
+            return mark.done.wait(deadline.left)
+        finally:
+            self._delivery.relax()
+
+    def close(self, deadline: Deadline) -> None:
+        """Deliver what there is within the deadline, give up the rest and say so, end the threads."""
+        if self.pending:
+            self.end_flush(self.begin_flush(hurry=True), deadline)
+        self.is_closed = True
+        if left := self.pending:
+            process.say_left(left, [self])
+        self._delivery.close()
+        self._listener.stop()
+        self._give_up_queue()
+        self.is_running = False
+        process.running.discard(self)
+
+    def _give_up_queue(self) -> None:
+        while self._calls.evict():
+            self.ledger.dropped["closed"].add()
+
+    def abandon(self) -> None:
+        """In a forked child: these calls are the parent's."""
+        self.is_closed = True
+        self._delivery.abandon()
+        self._calls.abandon()

@@ -1,0 +1,181 @@
+"""What happens after an attempt. Pure: time and chance are passed in, each step returns the next state.
+
+`VERDICTS` is the whole decision, row by row, the first that fits. What speaks of the path (no answer, a busy or
+missing server, a captive portal) is retried; what speaks of the call itself is rejected after `REJECT_AFTER` tries.
+A new kind of answer is a new row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from enum import Enum
+
+__all__ = ["Answer", "Breaker", "Throttle", "Verdict", "backoff", "retry_after", "verdict"]
+
+#: First delay before another try, and the longest one, in seconds; the real one is a random part of it (full jitter).
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 30.0
+
+#: How many attempts in a row must fail before all senders pause.
+TRIPS_AT = 3
+
+#: How often a call is tried that the server refuses for its own sake.
+REJECT_AFTER = 3
+
+#: A server that asks for more patience than this is not believed, in seconds.
+LONGEST_RETRY_AFTER = 86_400.0
+
+#: How much CPU time delivery may save up while it has nothing to do, in seconds.
+BURST = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from one request.
+
+    Attributes:
+        status: the HTTP status, or None if no answer came.
+        is_html: whether the body is a page: the tracking server never sends one.
+        retry_after: the header as it came, or None.
+        error: why no answer came, or an empty text; holds neither key nor query.
+    """
+
+    status: int | None
+    is_html: bool = False
+    retry_after: str | None = None
+    error: str = ""
+
+    def __str__(self) -> str:
+        if self.status is None:
+            return self.error or "no answer"
+        return f"HTTP {self.status}" + (" with a page" if self.is_html else "")
+
+
+class Verdict(Enum):
+    """What an answer means for the call."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    REJECT = "reject"
+
+
+#: From answer to verdict; the first row that fits decides.
+VERDICTS: tuple[tuple[str, Callable[[Answer, int], bool], Verdict], ...] = (
+    ("no answer: refused, reset, timed out, cut off", lambda answer, status: answer.status is None, Verdict.RETRY),
+    ("200 with a page: a captive portal", lambda answer, status: status == 200 and answer.is_html, Verdict.RETRY),
+    ("2xx", lambda answer, status: 200 <= status < 300, Verdict.DELIVERED),
+    ("the call is too large or malformed", lambda answer, status: status in {400, 413, 414, 431}, Verdict.REJECT),
+    ("redirects, 401 to 407, 408, 425, 429, 5xx, all else", lambda answer, status: True, Verdict.RETRY),
+)
+
+
+def verdict(answer: Answer) -> Verdict:
+    """What the answer means for its call, by the table `VERDICTS`."""
+    status = answer.status or 0
+    return next(verdict for _, fits, verdict in VERDICTS if fits(answer, status))
+
+
+def backoff(failures: int, jitter: float) -> float:
+    """Seconds to wait after so many failures: exponential, capped, with full jitter.
+
+    Args:
+        failures: 1 or more.
+        jitter: chance, from 0 to 1.
+    """
+    return jitter * min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 16))
+
+
+def retry_after(header: str | None, now: float) -> float | None:
+    """Seconds that a ``Retry-After`` header asks for, whether it gives seconds or a date (RFC 9110, 10.2.3).
+
+    Args:
+        header: the header's value, or None.
+        now: Unix time, seconds.
+
+    Returns:
+        None if there is no header or it makes no sense.
+    """
+    if header is None:
+        return None
+    try:
+        seconds = float(header) if header.strip().isdigit() else parsedate_to_datetime(header).timestamp() - now
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """Pauses all senders together while the server cannot be reached.
+
+    Closed, everything passes. `TRIPS_AT` failures in a row, or a ``Retry-After``, open it until a moment; then one
+    attempt passes as a probe, and its verdict closes it or opens it for longer.
+
+    Attributes:
+        failures: failed attempts in a row; those that were under way when it opened do not count.
+        until: moment before which nothing is sent, on the clock that is passed in.
+        asked: whether the server named that moment itself.
+        probing: whether the one attempt after that moment is under way.
+    """
+
+    failures: int = 0
+    until: float = -math.inf
+    asked: bool = False
+    probing: bool = False
+
+    def allows(self, now: float) -> bool:
+        """Whether an attempt may begin now."""
+        return now >= self.until and not self.probing
+
+    def began(self) -> Breaker:
+        """The state once an attempt has begun: an open breaker lets only that one pass."""
+        return replace(self, probing=True) if self.failures >= TRIPS_AT or self.asked else self
+
+    def succeeded(self) -> Breaker:
+        """The state after an answer that speaks well of the path."""
+        return Breaker()
+
+    def failed(self, now: float, jitter: float, patience: float | None) -> Breaker:
+        """The state after an attempt that failed on its path.
+
+        Args:
+            now: on the same clock as `until`.
+            jitter: chance, from 0 to 1.
+            patience: seconds that the server asked for, or None.
+        """
+        if patience is not None:
+            return Breaker(max(self.failures, TRIPS_AT), max(self.until, now + patience), asked=True)
+        if now < self.until:
+            return self
+        failures = self.failures + 1
+        if failures < TRIPS_AT:
+            return replace(self, failures=failures)
+        return Breaker(failures, now + backoff(failures - TRIPS_AT + 1, jitter))
+
+    def hurried(self) -> Breaker:
+        """The state when there is no time left to wait: a pause of our own ends, one that the server asked for stays."""
+        return self if self.asked else replace(self, until=-math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """Keeps delivery to its share of a core.
+
+    Attributes:
+        until: moment before which no attempt may begin.
+    """
+
+    until: float = -math.inf
+
+    def spent(self, cpu: float, share: float, now: float) -> Throttle:
+        """The state after an attempt.
+
+        Args:
+            cpu: CPU time that it took, seconds.
+            share: most of one core, such as 0.5.
+            now: on the same clock as `until`.
+        """
+        return Throttle(max(self.until, now - BURST) + cpu / share)

@@ -1,0 +1,147 @@
+"""The life of the process: its forks, its end, and SIGTERM. One hook each, for all trackers together.
+
+* Fork: the child starts with nothing pending, its own books and no thread; what the parent had stays the parent's.
+* End: an `atexit` hook of our own, since `logging.shutdown` knows nothing of handlers that `dictConfig` has closed, or
+  of bare trackers. Children of `multiprocessing` run no `atexit`, but the finalisers of its `util`.
+* One deadline for all: from the first hook on, every flush and close draws on the same `drain_timeout`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from km_logging.deadline import Deadline
+from km_logging.senders import importing
+
+if TYPE_CHECKING:
+    from km_logging.pipeline import Pipeline
+    from km_logging.tracker import Tracker
+
+__all__ = ["arm", "catch_sigterm", "exit_deadline", "watch"]
+
+#: Trackers to renew in a forked child.
+_trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
+
+#: Pipelines that have threads, to drain at the end. Held strongly: a tracker that nobody holds is still drained.
+running: set[Pipeline] = set()
+
+#: The process in which `arm` was called.
+_armed: int | None = None
+
+#: How long a fork waits for an import under way, in seconds.
+IMPORT_TIMEOUT = 5.0
+
+#: Set when the process begins to end.
+exit_deadline: Deadline | None = None
+
+
+def watch(tracker: Tracker) -> None:
+    """Renew this tracker in a forked child."""
+    _trackers.add(tracker)
+
+
+def arm() -> None:
+    """Register the hooks for the end of this process, once. Called with the first call, in the caller's thread."""
+    global _armed  # noqa: PLW0603 - there is one process
+    if _armed == os.getpid():
+        return
+    if _armed is None:
+        atexit.register(_at_exit)  # a forked child inherits it
+    _armed = os.getpid()
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, _at_exit, exitpriority=0)
+    if (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 2):
+        # These refuse to start a thread at exit, so the workers that the backlog needs are started just before.
+        threading._register_atexit(_ramp_up)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def drain(deadline: Deadline) -> int:
+    """Deliver what all trackers hold, within one deadline; returns how many calls are left."""
+    waiting = [(pipeline, pipeline.begin_flush(hurry=True)) for pipeline in list(running)]
+    for pipeline, mark in waiting:
+        pipeline.end_flush(mark, deadline)
+    return sum(pipeline.pending for pipeline, _ in waiting)
+
+
+def _longest() -> float:
+    return max((pipeline.settings.drain_timeout for pipeline in running), default=0.0)
+
+
+def _at_exit() -> None:
+    global exit_deadline  # noqa: PLW0603 - there is one process
+    if exit_deadline is None:
+        exit_deadline = Deadline(_longest())
+    if left := drain(exit_deadline):
+        say_left(left, [pipeline for pipeline in running if pipeline.pending])
+
+
+def say_left(left: int, pipelines: list[Pipeline]) -> None:
+    """Say on stderr, in one line, that calls are lost; unless these have been said already."""
+    if left <= sum(pipeline.said_left for pipeline in pipelines):
+        return
+    for pipeline in pipelines:
+        pipeline.said_left = pipeline.pending
+    errors = sorted({pipeline.ledger.last_error for pipeline in pipelines if pipeline.ledger.last_error})
+    why = f" (last error: {'; '.join(errors)})" if errors else ""
+    if sys.stderr is not None:
+        sys.stderr.write(f"km_logging: {left} calls were not delivered within drain_timeout and are lost{why}\n")
+
+
+def _ramp_up() -> None:
+    for pipeline in list(running):
+        pipeline.ramp_up()
+
+
+def _before_fork() -> None:
+    importing.acquire(timeout=IMPORT_TIMEOUT)
+
+
+def _after_fork() -> None:
+    if importing.locked():
+        importing.release()
+
+
+def _in_child() -> None:
+    global exit_deadline  # noqa: PLW0603 - there is one process
+    _after_fork()
+    exit_deadline = None
+    for pipeline in running:
+        pipeline.abandon()
+    running.clear()
+    for tracker in list(_trackers):
+        tracker.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
+
+
+def catch_sigterm() -> None:
+    """Drain when SIGTERM comes, then do what the handler before did. Only the main thread can ask for that."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not None and not isinstance(before, _DrainOnSigterm):
+        signal.signal(signal.SIGTERM, _DrainOnSigterm(before))
+
+
+class _DrainOnSigterm:
+    def __init__(self, before: Callable[[int, FrameType | None], object] | int) -> None:
+        self._before = before
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        drain(Deadline(_longest()))
+        if callable(self._before):
+            self._before(number, frame)
+        elif self._before == signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)

@@ -1,0 +1,81 @@
+"""From an event dict to a snapshot: the front end for structlog, to be put before the renderer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+from km_logging.calls import Call
+from km_logging.errors import ProblemError
+from km_logging.frontend import FrontEnd
+from km_logging.identity import bound_by_structlog, identified
+from km_logging.tagging import from_event_dict, mark
+from km_logging.telling import nested_form, tell
+from km_logging.tracker import Tracker
+
+__all__ = ["KissmetricsProcessor"]
+
+EventDict = MutableMapping[str, Any]
+
+
+class KissmetricsProcessor(FrontEnd):
+    """Sends tagged events to Kissmetrics, in the background, and returns an event dict equal to the one that came.
+
+    Args:
+        drop: raise `structlog.DropEvent` once a call was accepted, so that it appears in no log.
+        annotate: write person, ``km_timestamp`` and the converted values into the event dict, so that the rendered
+            line can be replayed exactly.
+        tracker: a tracker of your own, instead of settings.
+        **settings: see `km_logging.settings.SETTINGS`.
+
+    Raises:
+        SettingsError: a setting is unknown, wrong or missing; the message says what to write instead.
+    """
+
+    def __init__(
+        self, *, drop: bool = False, annotate: bool = False, tracker: Tracker | None = None, **settings: object
+    ) -> None:
+        self._join(tracker, settings)
+        self._drop = drop
+        self._annotate = annotate
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._tracker!r}>"
+
+    def __call__(self, logger: object, method_name: str, event_dict: EventDict) -> EventDict:
+        """Take the event if it is tagged. Never raises, except with `strict`, or `DropEvent` with ``drop``."""
+        tracker = self._tracker
+        if self._tag not in event_dict or tracker.is_off:
+            return event_dict
+        accepted = False
+        try:
+            accepted = self._claims(event_dict) and self._take(event_dict, tracker)
+        except ProblemError:
+            raise
+        except Exception as error:  # noqa: BLE001 - tracking never breaks the application
+            tracker.failed(error)
+        if accepted and self._drop:
+            from structlog import DropEvent  # noqa: PLC0415 - a chain that runs has imported it
+
+            raise DropEvent
+        return event_dict
+
+    def _take(self, event_dict: EventDict, tracker: Tracker) -> bool:
+        snapshot = from_event_dict(event_dict, tracker.rules, identified(), bound_by_structlog, time.time())
+        if not (self._drop or self._annotate):
+            tracker.take(snapshot)
+            return True
+        call = tracker.take_now(snapshot)
+        if call is not None and self._annotate:
+            self._write(event_dict, call, tracker)
+        return call is not None
+
+    def _write(self, event_dict: EventDict, call: Call, tracker: Tracker) -> None:
+        """Write the call into the event dict; if the flat form would still read otherwise, as the nested form too."""
+        event_dict[tracker.settings.person_field] = call.person
+        event_dict["km_timestamp"] = call.timestamp
+        event_dict.update({name: text for name, text in call.properties.items() if name in event_dict})
+        read = tell(from_event_dict(event_dict, tracker.rules, None, dict, call.timestamp), tracker.rules)
+        if read.call != call or read.problems:
+            event_dict[self._tag] = mark(nested_form(call), tracker.address)

@@ -1,0 +1,182 @@
+"""The queue between the caller's thread and ours.
+
+The log call must never wait, and may come from a signal handler or a finaliser in the middle of anything. So `put` is
+one append to a deque, and a token for the listener only if that one sleeps; both are single C calls. The listener,
+once woken, lingers for a moment and then takes everything that has come, so a thousand calls a second wake it twenty
+times.
+
+What comes through the queue, in order: snapshots, calls that were told in the caller's thread, problems found there,
+and marks (`Mark`) that tell a waiting `flush` how far the listener has come.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+
+from km_logging.calls import Call, Problem
+from km_logging.tagging import Snapshot
+
+__all__ = ["Batch", "CallQueue", "Mark"]
+
+#: How long the listener lets calls gather once it is awake, in seconds; `CallQueue.hurry` cuts it short.
+LINGER = 0.05
+
+#: Most items of one batch.
+BATCH = 1_000
+
+
+class Mark:
+    """A place in the stream of calls.
+
+    Attributes:
+        seen: set once the listener has looked at everything before the mark.
+        done: set once no call before the mark is pending.
+        last: number of the last entry before the mark; set by delivery, as `left` is.
+        left: how many entries before the mark are pending.
+    """
+
+    __slots__ = ("done", "last", "left", "seen")
+
+    def __init__(self) -> None:
+        self.seen = threading.Event()
+        self.done = threading.Event()
+        self.last = 0
+        self.left = 0
+
+
+Item = Snapshot | Call | Problem | Mark
+Batch = list[Item]
+
+
+class CallQueue:
+    """A bounded, re-entrant queue that takes single items and gives batches.
+
+    Calls that have left the queue but are pending still count against its capacity, until `left` is told.
+
+    Args:
+        capacity: most calls that may be pending.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._items: deque[Item] = deque()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._asleep = False
+        self._hurried = False
+        self._closed = False
+        self._behind = 0
+        self._behind_lock = threading.RLock()  # guards _behind, which a log call only reads (unless it evicts)
+        self._waiters: deque[threading.Lock] = deque()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many calls are pending as may be."""
+        return len(self._items) + self._behind >= self._capacity
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the listener has looked at everything: the queue is empty, and it waits for more."""
+        return self._asleep and not self._items
+
+    @property
+    def moment(self) -> float | None:
+        """When the oldest snapshot in the queue was logged, Unix time; None if there is none."""
+        try:
+            oldest = self._items[0]
+        except IndexError:
+            return None
+        return oldest.moment if isinstance(oldest, Snapshot) else None
+
+    def put_nowait(self, item: Item) -> None:
+        """Append, whatever the capacity says. Re-entrant; never blocks."""
+        self._items.append(item)
+        if self._asleep:
+            self._asleep = False
+            self._bell.put(None)
+
+    def get(self, block: bool = True) -> Batch | None:  # noqa: FBT001, FBT002 - the signature of a queue
+        """Wait for items, let more gather, and take them all; None once the queue is closed and empty."""
+        # Between these two lines nothing is lost: a put that comes before the look is seen, one that comes after rings.
+        self._asleep = block
+        if block and not self._items and not self._closed:
+            self._bell.get()
+        self._asleep = False
+        if not (self._hurried or self._closed) and len(self._items) < BATCH:
+            self._linger()
+        batch = self._take()
+        if not self._items:
+            self._hurried = False
+        return None if self._closed and not batch else batch
+
+    def _linger(self) -> None:
+        try:
+            self._bell.get(timeout=LINGER)
+        except queue.Empty:
+            pass
+
+    def _take(self) -> Batch:
+        batch: Batch = []
+        while self._items and len(batch) < BATCH:
+            with self._behind_lock:
+                item = self._items.popleft()
+                self._behind += _is_call(item)
+            batch.append(item)
+        return batch
+
+    def evict(self) -> bool:
+        """Drop the oldest call in the queue; false if there is none to drop."""
+        spared = []
+        evicted = False
+        while self._items and not evicted:
+            try:
+                item = self._items.popleft()
+            except IndexError:
+                break
+            evicted = _is_call(item)
+            if not evicted:
+                spared.append(item)
+        self._items.extendleft(reversed(spared))
+        return evicted
+
+    def left(self, calls: int = 1) -> None:
+        """So many calls that had left the queue are no longer pending."""
+        with self._behind_lock:
+            self._behind -= calls
+        while self._waiters and calls > 0:
+            calls -= 1
+            try:
+                self._waiters.popleft().release()
+            except IndexError:
+                break
+
+    def wait_for_room(self, timeout: float) -> None:
+        """Wait until a call has ended, at most ``timeout`` seconds. Each waiter has a lock of its own: re-entrant."""
+        gate = threading.Lock()
+        gate.acquire()
+        self._waiters.append(gate)
+        if self.is_full:
+            gate.acquire(timeout=timeout)
+
+    def hurry(self) -> None:
+        """Have the listener take what there is at once."""
+        self._hurried = True
+        self._bell.put(None)
+
+    def close(self) -> None:
+        """No more lingering: `get` returns None once the queue is empty."""
+        self._closed = True
+        self._bell.put(None)
+
+    def abandon(self) -> None:
+        """Forget everything, in a forked child."""
+        self._closed = True
+        self._items.clear()
+
+
+def _is_call(item: Item) -> bool:
+    return isinstance(item, Snapshot | Call)

@@ -1,0 +1,184 @@
+"""Requests through the `requests` library: keep-alive connections, several threads, proxies and certificates as usual.
+
+There are two ways through it:
+
+1. Straight to the connection pool of the session's own adapter, prepared once; at under half of the CPU time. It goes
+   around `Session.send` and `HTTPAdapter.send`, so it is taken only where both are requests' own and the session has
+   no auth, no hooks and no parameters. Key and properties are added below everything that logs: what is above the
+   connection sees only the path ``/e``.
+2. `Session.send`, for whatever a user or a mocking library has put in its place. There a request may be logged by
+   anybody, so `guard` keeps it out of the records of the thread.
+
+Redirects are not followed, and nothing is retried here: that is `delivery`'s business.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+import threading
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
+
+import requests
+import requests.adapters
+import urllib3
+
+from km_logging import guard, wire
+from km_logging.policy import Answer
+
+if TYPE_CHECKING:
+    from km_logging.settings import Settings
+
+__all__ = ["RequestsSender"]
+
+#: How much of an answer's body is read, in bytes, so that its connection can be used again; the GIF has under 50.
+_BODY = 4_096
+
+_NO_RETRIES = urllib3.Retry.from_int(False)
+
+
+class RequestsSender:
+    """Sends through one `requests.Session`.
+
+    Args:
+        settings: `endpoint`, `api_key`, `timeout`, `senders`, and `session` for a session of the user's own.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._api_key = settings.api_key or ""
+        self._session = _own_session(settings) if settings.session is None else settings.session()
+        self._prepared = self._session.prepare_request(requests.Request("GET", f"{settings.endpoint}/"))
+        self._options = self._session.merge_environment_settings(self._prepared.url, {}, None, None, None)
+        self._pool = _PoolWay(self) if self._is_plain() else None
+        adapter = self._session.get_adapter(str(self._prepared.url))
+        #: More requests at once would open connections that the adapter does not keep.
+        self.width = int(getattr(adapter, "_pool_maxsize", settings.senders))
+
+    def send(self, request: str) -> Answer:
+        target = wire.target(request, self._api_key, self._settings.endpoint.base)
+        try:
+            if self._pool is not None and self._is_plain():
+                try:
+                    return self._pool.send(target)
+                except _ForeignConnectionError:
+                    self._pool = None
+            return self._send_by_session(target)
+        except Exception as error:  # noqa: BLE001 - adapters, hooks and auth are anybody's code
+            return Answer(None, error=_described(error))
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _is_plain(self) -> bool:
+        """Whether going around `Session.send` changes nothing; asked every time, since mocks come and go."""
+        session = self._session
+        adapter = session.get_adapter(str(self._prepared.url))
+        return (
+            _is_from(session.send, requests.sessions)
+            and _is_from(adapter.send, requests.adapters)
+            and not (session.auth or session.params or any(session.hooks.values()))
+        )
+
+    def _send_by_session(self, target: str) -> Answer:
+        request = requests.Request("GET", self._settings.endpoint.origin + target)
+        guard.cloak_records()
+        guard.here.secrets = (target.partition("?")[2], quote_plus(self._api_key), self._api_key)
+        try:
+            prepared = self._session.prepare_request(request)
+            options = {**self._options, "timeout": self._settings.timeout, "stream": True}
+            with self._session.send(prepared, allow_redirects=False, **options) as response:
+                body = next(response.iter_content(_BODY), b"")
+                return _answer(response.status_code, response.headers, body)
+        finally:
+            guard.here.secrets = ()
+
+
+class _PoolWay:
+    """The straight way: `urlopen` on the pool, with everything prepared that does not change."""
+
+    def __init__(self, sender: RequestsSender) -> None:
+        prepared, options, settings = sender._prepared, sender._options, sender._settings  # noqa: SLF001 - its own half
+        adapter = sender._session.get_adapter(str(prepared.url))  # noqa: SLF001
+        assert isinstance(adapter, requests.adapters.HTTPAdapter)
+        self._pool = adapter.get_connection_with_tls_context(
+            prepared, options["verify"], options["proxies"], options["cert"]
+        )
+        adapter.cert_verify(self._pool, prepared.url, options["verify"], options["cert"])  # type: ignore[no-untyped-call]
+        if not issubclass(self._pool.ConnectionCls, _QueryAdding):
+            base: Any = self._pool.ConnectionCls
+            self._pool.ConnectionCls = type(base.__name__, (_QueryAdding, base), {})  # type: ignore[assignment]
+        # Through an HTTP proxy the whole URL is asked for, else the path.
+        self._prefix = adapter.request_url(prepared, options["proxies"]).removesuffix(f"{settings.endpoint.base}/")  # type: ignore[no-untyped-call]
+        self._headers = dict(prepared.headers)
+        self._timeout = urllib3.Timeout(*settings.timeout)
+
+    def send(self, target: str) -> Answer:
+        path, _, _thread.query = target.partition("?")
+        response = self._pool.urlopen(
+            "GET",
+            self._prefix + path,
+            headers=self._headers,
+            retries=_NO_RETRIES,
+            redirect=False,
+            assert_same_host=False,
+            timeout=self._timeout,
+            preload_content=False,
+            decode_content=False,
+        )
+        body = response.read(_BODY)
+        response.release_conn() if len(body) < _BODY else response.close()
+        if _thread.query:
+            raise _ForeignConnectionError
+        return _answer(response.status, response.headers, body)
+
+
+class _ForeignConnectionError(Exception):
+    """The session had a connection open before it was ours: the request went without its query, and told nothing."""
+
+
+class _Thread(threading.local):
+    query = ""
+
+
+_thread = _Thread()
+
+
+class _QueryAdding:
+    """A connection that adds the query of this thread's request, below everything that logs or raises."""
+
+    def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
+        query, _thread.query = _thread.query, ""
+        super().putrequest(method, f"{url}?{query}", *args, **options)  # type: ignore[misc]
+
+
+def _own_session(settings: Settings) -> requests.Session:
+    session = requests.Session()
+    session.headers["User-Agent"] = f"km_logging ({requests.utils.default_user_agent()})"
+    adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=settings.senders, max_retries=0)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def _is_from(method: object, module: ModuleType) -> bool:
+    """Whether a bound method is the function that ``module`` itself defined, and no subclass's, patch's or mock's."""
+    function = getattr(method, "__func__", None)
+    return getattr(function, "__globals__", None) is vars(module)
+
+
+def _answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+    page = "html" in headers.get("Content-Type", "").lower() or body.lstrip()[:9].lower() in {b"<!doctype", b"<html>"}
+    return Answer(status, is_html=page, retry_after=headers.get("Retry-After"))
+
+
+def _described(error: BaseException) -> str:
+    """The kinds of an error and of its root cause; not their texts, which hold URLs."""
+    root = error
+    while (cause := root.__cause__ or root.__context__) is not None:
+        root = cause
+    kinds = dict.fromkeys([type(error).__name__, type(root).__name__])
+    reason = f" ({os.strerror(root.errno)})" if isinstance(root, OSError) and root.errno else ""
+    return ": ".join(kinds) + reason

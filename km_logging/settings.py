@@ -1,0 +1,317 @@
+"""The settings: one frozen, hashable object, valid from construction. Pure but for `resolve_callable`, which imports.
+
+Keyword beats environment beats default. Every value may be a plain string, number, boolean, list or table, so that a
+JSON, YAML or TOML ``dictConfig`` and the environment can carry it. The table `SETTINGS` is the whole list.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from km_logging.errors import SettingsError
+from km_logging.values import Untold, unfold
+
+__all__ = ["SETTINGS", "Endpoint", "Setting", "Settings"]
+
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the tracking server is.
+
+    Attributes:
+        origin: scheme, host and port, such as ``https://trk.kissmetrics.io``.
+        base: path without a slash at its end, usually empty.
+        is_private: whether requests are encrypted or never leave this machine.
+    """
+
+    origin: str
+    base: str
+    is_private: bool
+
+    def __str__(self) -> str:
+        return self.origin + self.base
+
+
+# Each parser takes the name of the setting and a value that is not None, and returns the value or raises.
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise SettingsError(f"{name} must be a text that is not empty")
+    return value.strip()
+
+
+def _api_key(name: str, value: object) -> str:
+    key = _text(name, value)
+    if len(key) > 255 or not key.isprintable():
+        raise SettingsError(f"{name} is no API key: copy it from your product's settings page at Kissmetrics")
+    return key
+
+
+def _endpoint(name: str, value: object) -> Endpoint:
+    text = _text(name, value)
+    remedy = "write it as https://host, https://host:port or https://host/base"
+    try:
+        url = urlsplit(text)
+        port, host = url.port, url.hostname
+    except ValueError:
+        raise SettingsError(f"{name} is no URL: {remedy}") from None
+    if url.scheme not in {"http", "https"} or not host or not text.isascii() or not text.isprintable() or " " in text:
+        raise SettingsError(f"{name} must be an http:// or https:// URL: {remedy}")
+    if url.username is not None or url.query or url.fragment or "?" in text or "#" in text:
+        raise SettingsError(f"{name} may hold neither user, query nor fragment: {remedy}")
+    base = url.path.rstrip("/")
+    if len(base) > 255:
+        raise SettingsError(f"{name} has a path of more than 255 characters: {remedy}")
+    netloc = f"[{host}]" if ":" in host else host
+    origin = f"{url.scheme}://{netloc}" + (f":{port}" if port is not None else "")
+    return Endpoint(origin, base, url.scheme == "https" or _is_loopback(host))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _one_of(*choices: str) -> Callable[[str, object], str]:
+    def parse(name: str, value: object) -> str:
+        if not isinstance(value, str) or value.strip().lower() not in choices:
+            raise SettingsError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+        return value.strip().lower()
+
+    return parse
+
+
+def _outbox(name: str, value: object) -> str:
+    url = _text(name, value)
+    scheme = url.partition(":")[0]
+    if url in {"memory:", "memory://"}:
+        return "memory:"
+    if scheme in {"sqlite", "redis", "rediss", "unix"}:
+        raise SettingsError(f"{name} with {scheme}: is not in this version yet: use 'memory:'")
+    raise SettingsError(f"{name} must be 'memory:', not one with the scheme {scheme!r}")
+
+
+def _transport(name: str, value: object) -> str:
+    transport = _one_of("requests", "curl")(name, value)
+    if transport == "curl":
+        raise SettingsError(f"{name} 'curl' is not in this version yet: use 'requests'")
+    return transport
+
+
+def _boolean(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    try:
+        return words[str(value).strip().lower()]
+    except KeyError:
+        raise SettingsError(f"{name} must be true or false, not {value!r}") from None
+
+
+def _number(least: float, most: float = math.inf, *, above: bool = False) -> Callable[[str, object], float]:
+    def parse(name: str, value: object) -> float:
+        try:
+            if isinstance(value, bool) or not isinstance(value, int | float | str):
+                raise TypeError
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise SettingsError(f"{name} must be a number, not {value!r}") from None
+        if not least <= number <= most or (above and number == least):
+            bounds = f"{'above' if above else 'at least'} {least:g}" + (f" and at most {most:g}" if most < DAY else "")
+            raise SettingsError(f"{name} must be {bounds}, not {value!r}")
+        return number
+
+    return parse
+
+
+def _whole(least: int, most: int) -> Callable[[str, object], int]:
+    number = _number(least, most)
+
+    def parse(name: str, value: object) -> int:
+        parsed = number(name, value)
+        if not parsed.is_integer():
+            raise SettingsError(f"{name} must be a whole number, not {value!r}")
+        return int(parsed)
+
+    return parse
+
+
+def _timeout(name: str, value: object) -> tuple[float, float]:
+    seconds = _number(0, DAY, above=True)
+    if isinstance(value, int | float | str):
+        return seconds(name, value), seconds(name, value)
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return seconds(name, value[0]), seconds(name, value[1])
+    raise SettingsError(f"{name} must be [connect, read] in seconds, such as [3.05, 10]")
+
+
+def _names(name: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, list | tuple | set | frozenset):
+        raise SettingsError(f"{name} must be a list of property names, such as ['plan', 'seats']")
+    if not all(isinstance(item, str) for item in value):
+        raise SettingsError(f"{name} must hold property names, that is texts, only")
+    return tuple(sorted(value))
+
+
+def _properties(name: str, value: object) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, Mapping):
+        raise SettingsError(f"{name} must be a table, such as {{'environment': 'production'}}")
+    told = []
+    for key in value:
+        if not isinstance(key, str):
+            raise SettingsError(f"{name} must have texts as keys")
+        for path, text in unfold(key, value[key], 8_000):
+            if isinstance(text, Untold):
+                raise SettingsError(f"{name}: {path!r} {text.message}: {text.remedy}")
+            told.append((path, text))
+    return tuple(told)
+
+
+def _callable(name: str, value: object) -> Callable[..., object]:
+    found = resolve_callable(name, value) if isinstance(value, str) else value
+    if not callable(found):
+        raise SettingsError(f"{name} must be callable, or name one such as 'ext://package.module.function'")
+    return found
+
+
+def resolve_callable(name: str, path: str) -> object:
+    """Import what ``ext://package.module.function`` or ``package.module.function`` names."""
+    import pkgutil  # noqa: PLC0415 - only needed for callables given as strings
+
+    try:
+        return pkgutil.resolve_name(path.strip().removeprefix("ext://"))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError(f"{name}: cannot import {path!r} ({error}): check the spelling") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table of settings.
+
+    Attributes:
+        parse: takes the setting's name and a value that is not None.
+        default: the value if nobody gives one; None for "none" or "depends on others".
+        environment: the variable that may carry it, or None.
+    """
+
+    parse: Callable[[str, object], object]
+    default: object = None
+    environment: str | None = None
+
+
+SETTINGS: dict[str, Setting] = {
+    "api_key": Setting(_api_key, None, "KM_API_KEY"),
+    "endpoint": Setting(_endpoint, "https://trk.kissmetrics.io", "KM_ENDPOINT"),
+    "mode": Setting(_one_of("live", "print", "off"), "live", "KM_MODE"),
+    "outbox": Setting(_outbox, "memory:", "KM_OUTBOX"),
+    "durability": Setting(_one_of("batched", "immediate"), "batched", "KM_DURABILITY"),
+    "deliver": Setting(_boolean, True, "KM_DELIVER"),
+    "capacity": Setting(_whole(1, 100_000_000), 50_000, "KM_CAPACITY"),
+    "overflow": Setting(_one_of("drop_newest", "drop_oldest", "block"), "drop_newest", "KM_OVERFLOW"),
+    "block_timeout": Setting(_number(0, DAY), 1.0),
+    "senders": Setting(_whole(1, 1_024), 16, "KM_SENDERS"),
+    "cpu_share": Setting(_number(0, 64, above=True), 0.5, "KM_CPU_SHARE"),
+    "transport": Setting(_transport, "requests", "KM_TRANSPORT"),
+    "timeout": Setting(_timeout, (3.05, 10.0)),
+    "retry_for": Setting(_number(0), 300.0, "KM_RETRY_FOR"),
+    "drain_timeout": Setting(_number(0, DAY), 5.0, "KM_DRAIN_TIMEOUT"),
+    "drain_on_sigterm": Setting(_boolean, False),
+    "strict": Setting(_boolean, False, "KM_STRICT"),
+    "include": Setting(_names),
+    "exclude": Setting(_names, ()),
+    "person_field": Setting(_text, "person"),
+    "tag": Setting(_text, "km"),
+    "value_limit": Setting(_whole(1, 8_000), 512),
+    "properties": Setting(_properties, {}),
+    "before_send": Setting(_callable),
+    "on_problem": Setting(_callable),
+    "session": Setting(_callable),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of a tracker, checked; `SETTINGS` says their names, defaults and environment variables.
+
+    Equal settings share one tracker. ``repr`` shows no key and no property.
+    """
+
+    api_key: str | None = field(repr=False)
+    endpoint: Endpoint
+    mode: str
+    outbox: str
+    durability: str
+    deliver: bool
+    capacity: int
+    overflow: str
+    block_timeout: float
+    senders: int
+    cpu_share: float
+    transport: str
+    timeout: tuple[float, float]
+    retry_for: float
+    drain_timeout: float
+    drain_on_sigterm: bool
+    strict: bool
+    include: tuple[str, ...] | None
+    exclude: tuple[str, ...]
+    person_field: str
+    tag: str
+    value_limit: int
+    properties: tuple[tuple[str, str], ...] = field(repr=False)
+    before_send: Callable[..., object] | None
+    on_problem: Callable[..., object] | None
+    session: Callable[..., object] | None
+
+    @classmethod
+    def resolve(cls, given: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+        """Check and complete the settings.
+
+        Args:
+            given: the keyword settings; None counts as not given.
+            environ: the environment, usually `os.environ`; an empty variable counts as not given.
+
+        Raises:
+            SettingsError: a setting is unknown, wrong or missing; the message says what to write instead.
+        """
+        for name in given:
+            if name not in SETTINGS:
+                near = difflib.get_close_matches(name, SETTINGS, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(SETTINGS)}"
+                raise SettingsError(f"unknown setting {name!r}: {hint}")
+        settings = cls(**{name: _resolved(name, given, environ) for name in SETTINGS})  # type: ignore[arg-type]
+        if settings.mode == "live" and settings.api_key is None:
+            raise SettingsError("api_key is missing: pass it, set KM_API_KEY, or choose mode 'print' or 'off'")
+        if settings.tag == settings.person_field:
+            raise SettingsError("tag and person_field name the same field: choose two names")
+        return settings
+
+
+def source(name: str, given: Mapping[str, object], environ: Mapping[str, str]) -> str:
+    """Where the value of a setting comes from: ``given``, the name of an environment variable, or ``default``."""
+    variable = SETTINGS[name].environment
+    if given.get(name) is not None:
+        return "given"
+    return variable if variable and environ.get(variable) else "default"
+
+
+def _resolved(name: str, given: Mapping[str, object], environ: Mapping[str, str]) -> object:
+    setting = SETTINGS[name]
+    origin = source(name, given, environ)
+    if origin == "default":
+        return None if setting.default is None else setting.parse(name, setting.default)
+    if origin == "given":
+        return setting.parse(name, given[name])
+    return setting.parse(origin, environ[origin])

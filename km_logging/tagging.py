@@ -1,0 +1,262 @@
+"""Is it tagged? Then take a snapshot. Pure, and run in the caller's thread, so it does no more than it must.
+
+1. `from_record` and `from_event_dict` copy what the call will need, so that whatever the caller changes afterwards
+   changes nothing. Only values that somebody could change are converted here; `telling` does the rest.
+2. They never raise, whatever stands in the record.
+3. `mark` makes the tag say that the call was taken, by a value equal to the one that came: the same record reaching
+   a second front end is not a second call.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from km_logging import wire
+from km_logging.calls import MAX_NAME, brief
+from km_logging.helpers import Unsaid
+from km_logging.settings import Settings
+from km_logging.values import ATOMS, Untold, unfold
+
+__all__ = ["NESTED_FIELDS", "Rules", "Snapshot", "from_event_dict", "from_nested", "from_record", "is_marked", "mark"]
+
+#: The attributes of a `LogRecord` on all Pythons, those that formatters add included.
+RECORD_FIELDS = frozenset(
+    "args asctime created exc_info exc_text filename funcName levelname levelno lineno message module msecs msg name "
+    "pathname process processName relativeCreated stack_info taskName thread threadName".split()
+)
+
+#: What structlog's own processors add to an event dict.
+EVENT_DICT_FIELDS = frozenset(
+    "event exc_info exception filename func_name level level_number lineno logger logger_name module pathname "
+    "positional_args process process_name qual_module qual_name stack stack_info stack_level stacklevel task_name "
+    "thread thread_name timestamp".split()
+)
+
+#: Fields of the flat form that say something about the call itself.
+_FLAT_FIELDS = frozenset({"km_name", "km_timestamp"})
+NESTED_FIELDS = frozenset({"call", "person", "name", "identity", "timestamp", "properties"})
+
+
+#: Says what structlog's contextvars bind.
+Bound = Callable[[], Mapping[str, object]]
+
+
+class Rules:
+    """The settings of section *Saying what happened*, prepared for the log call.
+
+    Args:
+        settings: `tag`, `person_field`, `include`, `exclude`, `value_limit`, `properties` and what bounds a target.
+    """
+
+    __slots__ = ("defaults", "exclude", "include", "limit", "not_in_dict", "not_in_record", "overhead", "person", "tag")
+
+    def __init__(self, settings: Settings) -> None:
+        own = _FLAT_FIELDS | {settings.tag, settings.person_field}
+        self.tag = settings.tag
+        self.person = settings.person_field
+        self.include = None if settings.include is None else frozenset(settings.include)
+        self.exclude = frozenset(settings.exclude)
+        self.not_in_record = RECORD_FIELDS | own
+        self.not_in_dict = EVENT_DICT_FIELDS | own
+        self.limit = settings.value_limit
+        self.defaults = settings.properties
+        # What stands before the first parameter; a key that is not known yet may be as long as keys can be.
+        self.overhead = len(wire.target("?", settings.api_key or "k" * MAX_NAME, settings.endpoint.base))
+
+    def allows(self, name: str) -> bool:
+        """Whether `include` and `exclude` let a property pass, by its name or that of the mapping it came from."""
+        root = name.partition(".")[0]
+        if name in self.exclude or root in self.exclude:
+            return False
+        return self.include is None or name in self.include or root in self.include
+
+
+class Snapshot(NamedTuple):
+    """What a log call said, beyond the caller's reach: every value is immutable.
+
+    Attributes:
+        call: what stood where ``event``, ``set`` or ``alias`` belongs.
+        person: from the record, else the one identified; may be None or of any type.
+        name: the explicit name, else the message.
+        identity: for an alias.
+        timestamp: the explicit time, or None.
+        moment: Unix time of logging, seconds.
+        properties: names to immutable values, or to the reason why there is no text.
+        unknown: keys of the nested form that it does not know.
+    """
+
+    call: object
+    person: object
+    name: object
+    identity: object
+    timestamp: object
+    moment: float
+    properties: dict[str, object]
+    unknown: tuple[str, ...] = ()
+
+
+def from_record(record: logging.LogRecord, rules: Rules, identified: object, bound: Bound) -> Snapshot:
+    """Take the snapshot of a tagged record.
+
+    Args:
+        record: one whose field `tag` is a string or a mapping.
+        rules: the settings.
+        identified: the person of this context, or None.
+        bound: says what structlog's contextvars bind in this context; asked only for the flat form.
+    """
+    fields = record.__dict__
+    return _snapshot(fields, rules, identified, bound, rules.not_in_record, fields.get("msg"), record.created)
+
+
+def from_event_dict(
+    event_dict: Mapping[str, object],
+    rules: Rules,
+    identified: object,
+    bound: Bound,
+    moment: float,
+) -> Snapshot:
+    """Take the snapshot of a tagged event dict; arguments as for `from_record`, ``moment`` is the time now."""
+    stamped = _stamped(event_dict.get("timestamp"))
+    moment = moment if stamped is None else stamped
+    return _snapshot(event_dict, rules, identified, bound, rules.not_in_dict, event_dict.get("event"), moment)
+
+
+def _snapshot(
+    fields: Mapping[str, object],
+    rules: Rules,
+    identified: object,
+    bound: Bound,
+    not_properties: Collection[str],
+    message: object,
+    moment: float,
+) -> Snapshot:
+    tagged = fields[rules.tag]
+    if isinstance(tagged, str):
+        tagged = str.__str__(tagged)
+    person = fields.get(rules.person)
+    if person is None:
+        person = identified
+    if isinstance(tagged, Mapping):
+        return from_nested(tagged, rules, person, message, moment)
+    properties: dict[str, object] = {}
+    context = bound() if rules.include is None else {}
+    for name, value in fields.items():
+        if name not in not_properties and not _is_private(name) and not _is_bound(name, value, context):
+            _freeze(name, value, rules, properties)
+    name = fields.get("km_name")
+    return Snapshot(
+        call=tagged,
+        person=person,
+        name=message if name is None else name,
+        identity=properties.pop("identity", None) if tagged == "alias" else None,
+        timestamp=fields.get("km_timestamp"),
+        moment=moment,
+        properties=properties,
+    )
+
+
+def from_nested(tagged: Mapping[str, object], rules: Rules, person: object, message: object, moment: float) -> Snapshot:
+    """Take the snapshot of a nested form; ``message`` is the name of an event that has none of its own."""
+    try:
+        nested = dict(tagged)
+    except Exception:  # noqa: BLE001 - a mapping's own code may raise anything
+        nested = {"call": Unsaid(Untold("bad_value", "is a mapping that cannot be read", ""))}
+    properties: dict[str, object] = {}
+    given = nested.get("properties")
+    if isinstance(given, Mapping):
+        try:
+            for name, value in given.items():
+                _freeze(name, value, rules, properties)
+        except Exception:  # noqa: BLE001 - a mapping's own code may raise anything
+            given = Unsaid(Untold("bad_value", "is a mapping that cannot be read", "pass a dict"))
+    if given is not None and not isinstance(given, Mapping):
+        properties["properties"] = Untold("bad_value", "is no mapping", "pass a dict of names to values")
+    own_person, name = nested.get("person"), nested.get("name")
+    return Snapshot(
+        call=nested.get("call"),
+        person=person if own_person is None else own_person,
+        name=message if name is None else name,
+        identity=nested.get("identity"),
+        timestamp=nested.get("timestamp"),
+        moment=moment,
+        properties=properties,
+        unknown=tuple(brief(key) for key in nested if key not in NESTED_FIELDS),
+    )
+
+
+def _is_private(name: object) -> bool:
+    return isinstance(name, str) and name.startswith("_")
+
+
+def _is_bound(name: str, value: object, context: Mapping[str, object]) -> bool:
+    """Whether the value is the one that a contextvar binds: a request's context, not something said in this call."""
+    return name in context and context[name] is value
+
+
+def _freeze(name: object, value: object, rules: Rules, properties: dict[str, object]) -> None:
+    """Keep what nobody can change as it is, and the texts of everything else."""
+    if not isinstance(name, str):
+        problem = Untold("bad_property_name", f"is named by {brief(name)}", "name properties by texts")
+        properties[brief(name)] = problem
+    elif not rules.allows(name):
+        return
+    elif type(value) in ATOMS:
+        properties[name] = value
+    elif isinstance(value, Unsaid):
+        properties[name] = value.why
+    else:
+        for path, text in unfold(name, value, rules.limit):
+            if rules.allows(path):
+                properties[path] = text
+
+
+def _stamped(timestamp: object) -> float | None:
+    """The time that structlog's `TimeStamper` put into the event dict: Unix time or ISO 8601; None if it is neither."""
+    try:
+        if type(timestamp) is str:
+            # Before 3.11, fromisoformat() does not know the Z that TimeStamper writes.
+            stamped = datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
+        elif type(timestamp) in {int, float}:
+            stamped = float(timestamp)  # type: ignore[arg-type]
+        else:
+            return None
+    except (ValueError, OverflowError, OSError):
+        return None
+    return stamped if math.isfinite(stamped) else None
+
+
+class _MarkedText(str):
+    """A tag that was taken: equal to the one that came, and a plain text again once it leaves the process."""
+
+    __slots__ = ("by",)
+    by: frozenset[object]
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str.__str__(self),)
+
+
+class _MarkedMapping(dict[str, object]):
+    __slots__ = ("by",)
+    by: frozenset[object]
+
+    def __reduce__(self) -> tuple[type[dict[str, object]], tuple[dict[str, object]]]:
+        return dict, (dict(self),)
+
+
+def mark(tagged: object, address: object) -> object:
+    """The tag's value, marked as taken for ``address``; equal to what came, and written alike by every formatter."""
+    try:
+        marked = _MarkedText(tagged) if isinstance(tagged, str) else _MarkedMapping(tagged)  # type: ignore[call-overload]
+        marked.by = getattr(tagged, "by", frozenset()) | {address}
+    except Exception:  # noqa: BLE001 - a mapping's own code may raise anything
+        return tagged
+    return marked  # type: ignore[no-any-return]
+
+
+def is_marked(tagged: object, address: object) -> bool:
+    """Whether the call of this tag was taken for ``address`` already."""
+    return type(tagged) in {_MarkedText, _MarkedMapping} and address in tagged.by  # type: ignore[attr-defined]

@@ -1,0 +1,166 @@
+"""From a snapshot to the call, with every problem on the way. Pure.
+
+Runs in the listener's thread, or in the caller's where the answer is wanted at once (``strict``, a bare tracker,
+``drop``, ``annotate``). It never raises, whatever stands in the snapshot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from km_logging import wire
+from km_logging.calls import KINDS, MAX_NAME, RESERVED, Call, Problem, brief, call_problems, encodable
+from km_logging.helpers import Unsaid
+from km_logging.tagging import NESTED_FIELDS, Rules, Snapshot
+from km_logging.values import Untold, told
+
+__all__ = ["Told", "recheck", "tell"]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What became of a snapshot.
+
+    Attributes:
+        call: the sound call, or None if it is refused whole.
+        problems: why it is refused, or which properties were left out.
+    """
+
+    call: Call | None
+    problems: tuple[Problem, ...] = ()
+
+
+def tell(snapshot: Snapshot, rules: Rules) -> Told:
+    """The call that a snapshot stands for, and every problem with it."""
+    kind = snapshot.call if isinstance(snapshot.call, str) else ""
+    timestamp = snapshot.moment if snapshot.timestamp is None else snapshot.timestamp
+    seconds = _seconds(timestamp)
+    if seconds is None and kind in {"event", "set"}:
+        message = f"the time {brief(timestamp)} is no time"
+        return Told(None, (Problem("bad_timestamp", message, "pass Unix time in seconds, or a datetime"),))
+    if kind in KINDS and snapshot.person is None:
+        message = f"nobody is named for the {kind} {brief(snapshot.name) if kind == 'event' else ''}".rstrip()
+        return Told(None, (Problem("no_person", message, "pass person, or use `with km.identify(...)`"),))
+    call = Call(
+        kind=kind,
+        person=_identity(snapshot.person),
+        name=_text(snapshot.name) if kind == "event" else None,
+        identity=_identity(snapshot.identity) if kind == "alias" else None,
+        timestamp=seconds or 0,
+    )
+    refusal = next(call_problems(call), None)
+    if refusal is not None:
+        return Told(None, (refusal,))
+    return _with_properties(call, snapshot, rules)
+
+
+def _with_properties(call: Call, snapshot: Snapshot, rules: Rules) -> Told:
+    untold = [(f"the key {key}", Untold("unknown_field", "is not known", _KNOWN)) for key in snapshot.unknown]
+    if call.kind != "alias":
+        properties, left_out = told_properties(snapshot.properties, rules.limit)
+        properties |= {name: text for name, text in rules.defaults if name not in properties}
+        call = replace(call, properties=properties)
+        call, too_many = fitting(call, rules.overhead)
+        untold += left_out + too_many
+    return Told(call, tuple(left_out_problem(call, where, why) for where, why in untold))
+
+
+_KNOWN = f"use {', '.join(sorted(NESTED_FIELDS))}"
+
+LeftOut = tuple[str, Untold]
+
+
+def told_properties(properties: Mapping[str, object], limit: int) -> tuple[dict[str, str], list[LeftOut]]:
+    """The texts of properties, and those that have none with the reason."""
+    texts: dict[str, str] = {}
+    left_out: list[LeftOut] = []
+    for name, value in properties.items():
+        if value is None:
+            continue
+        why = _bad_name(name)
+        text = why or (value if isinstance(value, Untold) else told(value, limit))
+        if isinstance(text, Untold):
+            left_out.append((f"the property {brief(name)}", text))
+        else:
+            texts[name] = text
+    return texts, left_out
+
+
+def fitting(call: Call, overhead: int) -> tuple[Call, list[LeftOut]]:
+    """The call without the properties that no longer fit the request, and those; ``overhead`` as in `wire`."""
+    too_many = frozenset(wire.leave_out(call, overhead))
+    if not too_many:
+        return call, []
+    why = Untold("no_room", "no longer fits the request", f"keep a call below {wire.MAX_TARGET:,} bytes")
+    kept = {name: text for name, text in call.properties.items() if name not in too_many}
+    return replace(call, properties=kept), [(f"the property {brief(name)}", why) for name in too_many]
+
+
+def left_out_problem(call: Call, where: str, why: Untold) -> Problem:
+    """The problem of a sound call from which something was left out."""
+    what = f"the event {brief(call.name)}" if call.kind == "event" else f"a {call.kind} call"
+    return Problem(why.kind, f"{where} of {what} {why.message}, and is left out", why.remedy, call)
+
+
+def _bad_name(name: str) -> Untold | None:
+    if name in RESERVED:
+        return Untold("reserved_property", "is named like a parameter of the API", "rename it")
+    if not name:
+        return Untold("bad_property_name", "has an empty name", "name it")
+    if len(name) > MAX_NAME:
+        return Untold("bad_property_name", f"has a name of more than {MAX_NAME} characters", "shorten the name")
+    if not encodable(name):
+        return Untold("bad_property_name", "has a name with a lone surrogate", "decode the name properly")
+    return None
+
+
+def _seconds(timestamp: object) -> int | None:
+    """Unix time in whole seconds, rounded down; None if it is no time."""
+    try:
+        if isinstance(timestamp, datetime):
+            return math.floor(timestamp.timestamp())
+        if isinstance(timestamp, int | float) and not isinstance(timestamp, bool):
+            return math.floor(timestamp)
+    except Exception:  # noqa: BLE001 - NaN, infinity, the year 1, or a subclass's own code
+        return None
+    return None
+
+
+def _identity(value: object) -> str:
+    """Text of a person; what is none is returned as it came, for `call_problems` to say so."""
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        text = told(value, MAX_NAME)
+        return "9" * (MAX_NAME + 1) if isinstance(text, Untold) else text
+    return _text(value)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str) and not isinstance(value, Unsaid):
+        return str.__str__(value)
+    return value  # type: ignore[return-value]  # call_problems() says what is wrong with it
+
+
+def recheck(call: Call, rules: Rules) -> Told:
+    """A sound call that `before_send` returned, once more: its properties may be anything now."""
+    properties, left_out = told_properties(call.properties, rules.limit)
+    call, too_many = fitting(replace(call, properties=properties), rules.overhead)
+    return Told(call, tuple(left_out_problem(call, where, why) for where, why in left_out + too_many))
+
+
+def nested_form(call: Call) -> dict[str, object]:
+    """The call in the nested form, whole: to read it again gives the same call."""
+    nested = {
+        "call": call.kind,
+        "person": call.person,
+        "name": call.name,
+        "identity": call.identity,
+        "timestamp": call.timestamp,
+        "properties": dict(call.properties),
+    }
+    return {key: value for key, value in nested.items() if value not in (None, {})}
