@@ -1,11 +1,11 @@
-"""Product analytics from the logs that an application already writes.
+r"""Product analytics from the logs that an application already writes.
 
 The path of a call, which is also the listing of this package:
 
      logger.info(.., extra=..)   log.info(.., km=..)         Tracker().event(..)
             | LogRecord                 | event dict                  |
        handler.py                  processor.py                  helpers.py
-            \\______ tagging.py: is it tagged? take a snapshot ________/
+            \______ tagging.py: is it tagged? take a snapshot ________/
                         | put: bounded, re-entrant, never blocks            (the caller's thread ends here)
                    queueing.py
                         |
@@ -29,7 +29,7 @@ from __future__ import annotations
 from km_logging.calls import Call, Problem
 from km_logging.errors import KmLoggingError, MissingExtraError, ProblemError, SettingsError
 from km_logging.handler import KissmetricsHandler
-from km_logging.helpers import alias, event, set  # noqa: A004 - Kissmetrics' own name for it
+from km_logging.helpers import alias, event, set
 from km_logging.identity import identify
 from km_logging.ledger import Stats
 from km_logging.processor import KissmetricsProcessor

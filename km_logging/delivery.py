@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from km_logging import policy
 from km_logging.calls import Problem, type_name
@@ -179,11 +180,9 @@ class Delivery:
         """Add a worker if all are busy while calls wait. The lock is held."""
         waiting = self._outbox.waiting + len(self._due)
         if waiting > self._idle and self._workers < self._width and not self._closed:
-            try:
+            # If there are no more threads (in Python 3.12.0 to 3.12.2, none at exit), those that are do the work.
+            with suppress(RuntimeError):
                 self._add_worker()
-            except RuntimeError:
-                # No more threads (or, in Python 3.12.0 to 3.12.2, none at exit): those that are there do the work.
-                pass
 
     def _add_worker(self) -> None:
         worker = threading.Thread(target=self._work, name=f"km_logging-sender-{self._workers + 1}", daemon=True)

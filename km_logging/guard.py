@@ -54,7 +54,7 @@ def _cloaked(record: logging.LogRecord, secrets: tuple[str, ...]) -> logging.Log
     try:
         record.msg, record.args = _without(record.getMessage(), secrets), None
         if record.exc_info:
-            record.exc_text = _without(_FORMATTER.formatException(record.exc_info), secrets)  # type: ignore[arg-type]
+            record.exc_text = _without(_FORMATTER.formatException(record.exc_info), secrets)
             record.exc_info = None
     except Exception:  # noqa: BLE001 - a record that cannot be formatted may show anything
         record.msg, record.args, record.exc_info = "(a record that could not be formatted)", None, None

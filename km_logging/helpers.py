@@ -30,7 +30,7 @@ class Unsaid(str):
     __slots__ = ("why",)
     why: Untold
 
-    def __new__(cls, why: Untold) -> Unsaid:
+    def __new__(cls, why: Untold) -> Unsaid:  # noqa: PYI034, D102 - nobody subclasses it
         self = super().__new__(cls, f"<{why.message}>")
         self.why = why
         return self
@@ -66,7 +66,7 @@ def event(
     return _nested("event", person, timestamp, properties, props, name=name)
 
 
-def set(  # noqa: A001 - Kissmetrics' own name for it
+def set(
     person: object = None,
     /,
     *,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
 
@@ -39,11 +40,9 @@ class identify:  # noqa: N801 - reads as the verb that it is, like contextlib.su
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         token = self._tokens.pop()
-        try:
+        # A generator may be closed in another context than it was opened in; what it bound ended with that one.
+        with suppress(ValueError):
             _person.reset(token)
-        except ValueError:
-            # A generator may be closed in another context than it was opened in; what it bound ended with that one.
-            pass
 
 
 #: The person bound in this context, or None.

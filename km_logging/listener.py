@@ -52,7 +52,7 @@ class Listener(logging.handlers.QueueListener):
         reporter: Reporter,
         rules: Rules,
     ) -> None:
-        super().__init__(calls)  # type: ignore[arg-type]  # of a queue it uses what `dequeue` and `stop` below use
+        super().__init__(calls)  # of a queue it uses what `dequeue` and `stop` below use
         self._calls = calls
         self._tell = tell
         self._before_send = before_send
@@ -75,9 +75,11 @@ class Listener(logging.handlers.QueueListener):
         self._thread = None
 
     def enqueue_sentinel(self) -> None:
+        """Close the queue: what is in it is still taken."""
         self._calls.close()
 
     def dequeue(self, block: bool) -> Batch | None:  # type: ignore[override]  # noqa: FBT001 - inherited
+        """Wait for a batch; None once the queue is closed and empty, which ends the thread."""
         here.ours = True
         return self._calls.get(block)
 

@@ -108,7 +108,7 @@ class Pipeline:
         return not self._calls.is_full
 
     def start(self) -> None:
-        """Start the threads, if nobody is just doing so. Never raises: without a thread, calls wait for the next try."""
+        """Start the threads, if nobody is just doing so. Never raises: without them, calls wait for the next try."""
         if not self._starting.acquire(blocking=False):
             return
         try:

@@ -64,11 +64,11 @@ class Verdict(Enum):
 
 #: From answer to verdict; the first row that fits decides.
 VERDICTS: tuple[tuple[str, Callable[[Answer, int], bool], Verdict], ...] = (
-    ("no answer: refused, reset, timed out, cut off", lambda answer, status: answer.status is None, Verdict.RETRY),
+    ("no answer: refused, reset, timed out, cut off", lambda answer, _: answer.status is None, Verdict.RETRY),
     ("200 with a page: a captive portal", lambda answer, status: status == 200 and answer.is_html, Verdict.RETRY),
-    ("2xx", lambda answer, status: 200 <= status < 300, Verdict.DELIVERED),
-    ("the call is too large or malformed", lambda answer, status: status in {400, 413, 414, 431}, Verdict.REJECT),
-    ("redirects, 401 to 407, 408, 425, 429, 5xx, all else", lambda answer, status: True, Verdict.RETRY),
+    ("2xx", lambda _, status: 200 <= status < 300, Verdict.DELIVERED),
+    ("the call is too large or malformed", lambda _, status: status in {400, 413, 414, 431}, Verdict.REJECT),
+    ("redirects, 401 to 407, 408, 425, 429, 5xx, all else", lambda *_: True, Verdict.RETRY),
 )
 
 
@@ -156,7 +156,7 @@ class Breaker:
         return Breaker(failures, now + backoff(failures - TRIPS_AT + 1, jitter))
 
     def hurried(self) -> Breaker:
-        """The state when there is no time left to wait: a pause of our own ends, one that the server asked for stays."""
+        """The state when there is no time left: a pause of our own ends, one that the server asked for stays."""
         return self if self.asked else replace(self, until=-math.inf)
 
 

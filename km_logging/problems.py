@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from km_logging.calls import Problem, type_name
 
@@ -52,10 +53,8 @@ class Reporter:
         self._said_at[problem.kind] = now
         unsaid = self._unsaid.pop(problem.kind, 0)
         more = f" (and {unsaid} more of this kind since it was said last)" if unsaid else ""
-        try:
+        with suppress(Exception):  # a handler of the application's may raise anything
             logger.warning("%s%s", problem, more)
-        except Exception:  # noqa: BLE001, S110 - a handler of the application's may raise anything
-            pass
 
 
 class FormattedNames:

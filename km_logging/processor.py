@@ -43,7 +43,7 @@ class KissmetricsProcessor(FrontEnd):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._tracker!r}>"
 
-    def __call__(self, logger: object, method_name: str, event_dict: EventDict) -> EventDict:
+    def __call__(self, _logger: object, _method_name: str, event_dict: EventDict) -> EventDict:
         """Take the event if it is tagged. Never raises, except with `strict`, or `DropEvent` with ``drop``."""
         tracker = self._tracker
         if self._tag not in event_dict or tracker.is_off:

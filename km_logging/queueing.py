@@ -14,6 +14,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
+from contextlib import suppress
 
 from km_logging.calls import Call, Problem
 from km_logging.tagging import Snapshot
@@ -114,10 +115,8 @@ class CallQueue:
         return None if self._closed and not batch else batch
 
     def _linger(self) -> None:
-        try:
+        with suppress(queue.Empty):
             self._bell.get(timeout=LINGER)
-        except queue.Empty:
-            pass
 
     def _take(self) -> Batch:
         batch: Batch = []

@@ -11,8 +11,10 @@ import ipaddress
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
+from km_logging.calls import MAX_NAME
 from km_logging.errors import SettingsError
 from km_logging.values import Untold, unfold
 
@@ -50,7 +52,7 @@ def _text(name: str, value: object) -> str:
 
 def _api_key(name: str, value: object) -> str:
     key = _text(name, value)
-    if len(key) > 255 or not key.isprintable():
+    if len(key) > MAX_NAME or not key.isprintable():
         raise SettingsError(f"{name} is no API key: copy it from your product's settings page at Kissmetrics")
     return key
 
@@ -68,8 +70,8 @@ def _endpoint(name: str, value: object) -> Endpoint:
     if url.username is not None or url.query or url.fragment or "?" in text or "#" in text:
         raise SettingsError(f"{name} may hold neither user, query nor fragment: {remedy}")
     base = url.path.rstrip("/")
-    if len(base) > 255:
-        raise SettingsError(f"{name} has a path of more than 255 characters: {remedy}")
+    if len(base) > MAX_NAME:
+        raise SettingsError(f"{name} has a path of more than {MAX_NAME} characters: {remedy}")
     netloc = f"[{host}]" if ":" in host else host
     origin = f"{url.scheme}://{netloc}" + (f":{port}" if port is not None else "")
     return Endpoint(origin, base, url.scheme == "https" or _is_loopback(host))
@@ -123,11 +125,11 @@ def _boolean(name: str, value: object) -> bool:
 def _number(least: float, most: float = math.inf, *, above: bool = False) -> Callable[[str, object], float]:
     def parse(name: str, value: object) -> float:
         try:
-            if isinstance(value, bool) or not isinstance(value, int | float | str):
-                raise TypeError
-            number = float(value)
-        except (TypeError, ValueError, OverflowError):
-            raise SettingsError(f"{name} must be a number, not {value!r}") from None
+            number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+        except (ValueError, OverflowError):
+            number = math.nan
+        if math.isnan(number):
+            raise SettingsError(f"{name} must be a number, not {value!r}")
         if not least <= number <= most or (above and number == least):
             bounds = f"{'above' if above else 'at least'} {least:g}" + (f" and at most {most:g}" if most < DAY else "")
             raise SettingsError(f"{name} must be {bounds}, not {value!r}")
@@ -150,11 +152,11 @@ def _whole(least: int, most: int) -> Callable[[str, object], int]:
 
 def _timeout(name: str, value: object) -> tuple[float, float]:
     seconds = _number(0, DAY, above=True)
-    if isinstance(value, int | float | str):
-        return seconds(name, value), seconds(name, value)
-    if isinstance(value, list | tuple) and len(value) == 2:
-        return seconds(name, value[0]), seconds(name, value[1])
-    raise SettingsError(f"{name} must be [connect, read] in seconds, such as [3.05, 10]")
+    try:
+        connect, read = value if isinstance(value, list | tuple) else (value, value)
+    except ValueError:
+        raise SettingsError(f"{name} must be [connect, read] in seconds, such as [3.05, 10]") from None
+    return seconds(name, connect), seconds(name, read)
 
 
 def _names(name: str, value: object) -> tuple[str, ...]:
@@ -271,9 +273,9 @@ class Settings:
     tag: str
     value_limit: int
     properties: tuple[tuple[str, str], ...] = field(repr=False)
-    before_send: Callable[..., object] | None
-    on_problem: Callable[..., object] | None
-    session: Callable[..., object] | None
+    before_send: Callable[..., Any] | None
+    on_problem: Callable[..., Any] | None
+    session: Callable[..., Any] | None
 
     @classmethod
     def resolve(cls, given: Mapping[str, object], environ: Mapping[str, str]) -> Settings:

@@ -147,11 +147,11 @@ def _snapshot(
     for name, value in fields.items():
         if name not in not_properties and not _is_private(name) and not _is_bound(name, value, context):
             _freeze(name, value, rules, properties)
-    name = fields.get("km_name")
+    explicit = fields.get("km_name")
     return Snapshot(
         call=tagged,
         person=person,
-        name=message if name is None else name,
+        name=message if explicit is None else explicit,
         identity=properties.pop("identity", None) if tagged == "alias" else None,
         timestamp=fields.get("km_timestamp"),
         moment=moment,
@@ -209,9 +209,8 @@ def _freeze(name: object, value: object, rules: Rules, properties: dict[str, obj
     elif isinstance(value, Unsaid):
         properties[name] = value.why
     else:
-        for path, text in unfold(name, value, rules.limit):
-            if rules.allows(path):
-                properties[path] = text
+        unfolded = unfold(name, value, rules.limit)
+        properties.update((path, text) for path, text in unfolded if rules.allows(path))
 
 
 def _stamped(timestamp: object) -> float | None:
@@ -254,7 +253,7 @@ def mark(tagged: object, address: object) -> object:
         marked.by = getattr(tagged, "by", frozenset()) | {address}
     except Exception:  # noqa: BLE001 - a mapping's own code may raise anything
         return tagged
-    return marked  # type: ignore[no-any-return]
+    return marked
 
 
 def is_marked(tagged: object, address: object) -> bool:

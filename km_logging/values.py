@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import decimal
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
@@ -109,7 +110,7 @@ def _text(value: object, limit: int) -> str | Untold:
     for kinds, convert in _SCALARS:
         if isinstance(value, kinds):
             return convert(value, limit)
-    if isinstance(value, Sequence | Set) and not isinstance(value, memoryview):
+    if isinstance(value, Sequence | AbstractSet) and not isinstance(value, memoryview):
         return _joined(value, limit)
     return Untold(
         "bad_value",
@@ -123,7 +124,7 @@ def _integer(value: int, limit: int) -> str | Untold:
     return int.__repr__(value) if value.bit_length() <= limit * 10 // 3 else _too_long(limit)
 
 
-def _float(value: float, limit: int) -> str | Untold:
+def _float(value: float, _: int) -> str | Untold:
     if not math.isfinite(value):
         return Untold("bad_value", "is not a finite number", "leave it out, or pass a text")
     text = float.__repr__(value)
@@ -144,10 +145,14 @@ def _bytes(value: bytes | bytearray, limit: int) -> str | Untold:
         return Untold("bad_value", "holds bytes that are not UTF-8", "pass text, or encode it as base64 or hex")
 
 
+def _enumerated(value: Enum, limit: int) -> str | Untold:
+    return _text(value.value, limit)
+
+
 #: Row by row, the first that fits: bool before int, Enum before the str or int that it may also be, datetime in date.
 _SCALARS: tuple[tuple[type | tuple[type, ...], Callable[..., str | Untold]], ...] = (
     (bool, lambda value, _: "true" if value else "false"),
-    (Enum, lambda value, limit: _enumerated(value, limit)),
+    (Enum, _enumerated),
     (str, lambda value, _: str.__str__(value)),
     (int, _integer),
     (float, _float),
@@ -158,11 +163,7 @@ _SCALARS: tuple[tuple[type | tuple[type, ...], Callable[..., str | Untold]], ...
 )
 
 
-def _enumerated(value: Enum, limit: int) -> str | Untold:
-    return _text(value.value, limit)
-
-
-def _joined(values: Sequence[object] | Set[object], limit: int) -> str | Untold:
+def _joined(values: Sequence[object] | AbstractSet[object], limit: int) -> str | Untold:
     """The members' texts, joined by ``, ``; a set's in sorted order, so that equal sets give equal calls."""
     if len(values) > limit:
         return _too_long(limit)
@@ -170,13 +171,13 @@ def _joined(values: Sequence[object] | Set[object], limit: int) -> str | Untold:
     for value in islice(values, limit + 1):
         if value is None:
             continue
-        if isinstance(value, Sequence | Set | Mapping) and not isinstance(value, str | bytes | bytearray):
+        if isinstance(value, Sequence | AbstractSet | Mapping) and not isinstance(value, str | bytes | bytearray):
             return Untold("bad_value", "is a sequence that is nested", "flatten it, or pass a mapping")
         text = told(value, limit)
         if isinstance(text, Untold):
             return text
         texts.append(text)
-    return ", ".join(sorted(texts) if isinstance(values, Set) else texts)
+    return ", ".join(sorted(texts) if isinstance(values, AbstractSet) else texts)
 
 
 def _too_long(limit: int) -> Untold:

@@ -15,8 +15,8 @@ Redirects are not followed, and nothing is retried here: that is `delivery`'s bu
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 import threading
+from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
@@ -52,8 +52,8 @@ class RequestsSender:
         self._session = _own_session(settings) if settings.session is None else settings.session()
         self._prepared = self._session.prepare_request(requests.Request("GET", f"{settings.endpoint}/"))
         self._options = self._session.merge_environment_settings(self._prepared.url, {}, None, None, None)
-        self._pool = _PoolWay(self) if self._is_plain() else None
-        adapter = self._session.get_adapter(str(self._prepared.url))
+        adapter: Any = self._session.get_adapter(str(self._prepared.url))
+        self._pool = _PoolWay(adapter, self._prepared, self._options, settings) if self._is_plain() else None
         #: More requests at once would open connections that the adapter does not keep.
         self.width = int(getattr(adapter, "_pool_maxsize", settings.senders))
 
@@ -75,10 +75,11 @@ class RequestsSender:
     def _is_plain(self) -> bool:
         """Whether going around `Session.send` changes nothing; asked every time, since mocks come and go."""
         session = self._session
-        adapter = session.get_adapter(str(self._prepared.url))
+        adapter: Any = session.get_adapter(str(self._prepared.url))
         return (
             _is_from(session.send, requests.sessions)
             and _is_from(adapter.send, requests.adapters)
+            and _is_from(adapter.add_headers, requests.adapters)
             and not (session.auth or session.params or any(session.hooks.values()))
         )
 
@@ -99,19 +100,23 @@ class RequestsSender:
 class _PoolWay:
     """The straight way: `urlopen` on the pool, with everything prepared that does not change."""
 
-    def __init__(self, sender: RequestsSender) -> None:
-        prepared, options, settings = sender._prepared, sender._options, sender._settings  # noqa: SLF001 - its own half
-        adapter = sender._session.get_adapter(str(prepared.url))  # noqa: SLF001
-        assert isinstance(adapter, requests.adapters.HTTPAdapter)
-        self._pool = adapter.get_connection_with_tls_context(
+    def __init__(
+        self,
+        adapter: Any,
+        prepared: requests.PreparedRequest,
+        options: Mapping[str, Any],
+        settings: Settings,
+    ) -> None:
+        # The pool is urllib3's, which the stubs of requests do not know.
+        pool: Any = adapter.get_connection_with_tls_context(
             prepared, options["verify"], options["proxies"], options["cert"]
         )
-        adapter.cert_verify(self._pool, prepared.url, options["verify"], options["cert"])  # type: ignore[no-untyped-call]
-        if not issubclass(self._pool.ConnectionCls, _QueryAdding):
-            base: Any = self._pool.ConnectionCls
-            self._pool.ConnectionCls = type(base.__name__, (_QueryAdding, base), {})  # type: ignore[assignment]
+        adapter.cert_verify(pool, prepared.url, options["verify"], options["cert"])
+        if not issubclass(pool.ConnectionCls, _QueryAdding):
+            pool.ConnectionCls = type(pool.ConnectionCls.__name__, (_QueryAdding, pool.ConnectionCls), {})
+        self._pool = pool
         # Through an HTTP proxy the whole URL is asked for, else the path.
-        self._prefix = adapter.request_url(prepared, options["proxies"]).removesuffix(f"{settings.endpoint.base}/")  # type: ignore[no-untyped-call]
+        self._prefix = adapter.request_url(prepared, options["proxies"]).removesuffix(f"{settings.endpoint.base}/")
         self._headers = dict(prepared.headers)
         self._timeout = urllib3.Timeout(*settings.timeout)
 

@@ -1,0 +1,35 @@
+"""Fixtures for all tests: a real tracking server, and a clean slate of loggers and trackers after each test."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from support.servers import TrackingServer
+
+
+@pytest.fixture
+def server() -> Iterator[TrackingServer]:
+    """A tracking server that answers 200 and the GIF."""
+    with TrackingServer() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in [name for name in os.environ if name.startswith("KM_")]:
+        monkeypatch.delenv(variable)
+
+
+@pytest.fixture
+def logger(request: pytest.FixtureRequest) -> Iterator[logging.Logger]:
+    """A logger of this test's own, at DEBUG; its handlers are closed and taken off at the end."""
+    logger = logging.getLogger(f"test.{request.node.name}")
+    logger.setLevel(logging.DEBUG)
+    yield logger
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
