@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -31,6 +32,10 @@ __all__ = ["Delivery"]
 
 #: A worker with nothing to do goes after so many seconds.
 IDLE = 10.0
+
+#: Python 3.12.0 to 3.12.2 start no thread while the process ends, which is when the most calls may wait for one. There,
+#: all workers start with the first call, and stay.
+KEEPS_WORKERS = (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 2)
 
 
 class Delivery:
@@ -82,14 +87,9 @@ class Delivery:
     def start(self) -> None:
         """Have one worker at least; raises RuntimeError if no thread can be started."""
         with self._turn:
-            if not self._workers and not self._closed:
-                self._add_worker()
-
-    def ramp_up(self) -> None:
-        """Have as many workers as the backlog can use, at once."""
-        with self._turn:
-            for _ in range(min(self._outbox.waiting + len(self._due), self._width) - self._workers):
-                self._grow()
+            if not self._closed:
+                for _ in range((self._width if KEEPS_WORKERS else 1) - self._workers):
+                    self._add_worker()
 
     def put(self, requests: Iterable[str]) -> None:
         """Take new calls."""
@@ -180,7 +180,7 @@ class Delivery:
         """Add a worker if all are busy while calls wait. The lock is held."""
         waiting = self._outbox.waiting + len(self._due)
         if waiting > self._idle and self._workers < self._width and not self._closed:
-            # If there are no more threads (in Python 3.12.0 to 3.12.2, none at exit), those that are do the work.
+            # Without more threads, those that are there do the work.
             with suppress(RuntimeError):
                 self._add_worker()
 
@@ -214,7 +214,7 @@ class Delivery:
                     return entry
                 if self._pending:
                     self._wait(pause)
-                elif not self._wait(IDLE) and not self._pending:
+                elif not self._wait(IDLE) and not self._pending and not KEEPS_WORKERS:
                     break
             self._workers -= 1
             return None

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import datetime
-from uuid import UUID
 
 from km_logging.calls import type_name
-from km_logging.values import ATOMS, Untold, unfold
+from km_logging.values import ATOMS, Untold, is_uuid, unfold
 
 __all__ = ["Unsaid", "alias", "event", "set"]
 
@@ -133,7 +132,7 @@ def _portable(properties: Mapping[str, object]) -> dict[str, object]:
 
 
 def _identity(value: object) -> object:
-    return str(value) if isinstance(value, UUID) else _plain(value)
+    return str(value) if is_uuid(value) else _plain(value)
 
 
 def _seconds(timestamp: object) -> object:

@@ -137,11 +137,6 @@ class Pipeline:
             self._calls.hurry()
             mark.seen.wait(timeout)
 
-    def ramp_up(self) -> None:
-        """Have as many workers as the backlog can use."""
-        self.catch_up(0.5)
-        self._delivery.ramp_up()
-
     def begin_flush(self, *, hurry: bool) -> Mark:
         """Begin to wait for everything that was put before; ``hurry`` as in `Delivery.drain`."""
         mark = Mark()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
 from enum import Enum
 
 __all__ = ["Answer", "Breaker", "Throttle", "Verdict", "backoff", "retry_after", "verdict"]
@@ -101,10 +100,16 @@ def retry_after(header: str | None, now: float) -> float | None:
     if header is None:
         return None
     try:
-        seconds = float(header) if header.strip().isdigit() else parsedate_to_datetime(header).timestamp() - now
+        seconds = float(header) if header.strip().isdigit() else _date(header) - now
     except (TypeError, ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+
+
+def _date(header: str) -> float:
+    from email.utils import parsedate_to_datetime  # seldom needed, and slow to import
+
+    return parsedate_to_datetime(header).timestamp()
 
 
 @dataclass(frozen=True, slots=True)

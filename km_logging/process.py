@@ -59,9 +59,6 @@ def arm() -> None:
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util.Finalize(None, _at_exit, exitpriority=0)
-    if (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 2):
-        # These refuse to start a thread at exit, so the workers that the backlog needs are started just before.
-        threading._register_atexit(_ramp_up)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def drain(deadline: Deadline) -> int:
@@ -94,11 +91,6 @@ def say_left(left: int, pipelines: list[Pipeline]) -> None:
     why = f" (last error: {'; '.join(errors)})" if errors else ""
     if sys.stderr is not None:
         sys.stderr.write(f"km_logging: {left} calls were not delivered within drain_timeout and are lost{why}\n")
-
-
-def _ramp_up() -> None:
-    for pipeline in list(running):
-        pipeline.ramp_up()
 
 
 def _before_fork() -> None:

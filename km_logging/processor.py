@@ -56,7 +56,7 @@ class KissmetricsProcessor(FrontEnd):
         except Exception as error:  # noqa: BLE001 - tracking never breaks the application
             tracker.failed(error)
         if accepted and self._drop:
-            from structlog import DropEvent  # noqa: PLC0415 - a chain that runs has imported it
+            from structlog import DropEvent  # a chain that runs has imported it
 
             raise DropEvent
         return event_dict

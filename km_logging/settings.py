@@ -6,8 +6,6 @@ JSON, YAML or TOML ``dictConfig`` and the environment can carry it. The table `S
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -74,12 +72,14 @@ def _endpoint(name: str, value: object) -> Endpoint:
         raise SettingsError(f"{name} has a path of more than {MAX_NAME} characters: {remedy}")
     netloc = f"[{host}]" if ":" in host else host
     origin = f"{url.scheme}://{netloc}" + (f":{port}" if port is not None else "")
-    return Endpoint(origin, base, url.scheme == "https" or _is_loopback(host))
+    return Endpoint(origin, base, is_private=url.scheme == "https" or _is_loopback(host))
 
 
 def _is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
+    import ipaddress  # only for hosts that are not the default
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -190,7 +190,7 @@ def _callable(name: str, value: object) -> Callable[..., object]:
 
 def resolve_callable(name: str, path: str) -> object:
     """Import what ``ext://package.module.function`` or ``package.module.function`` names."""
-    import pkgutil  # noqa: PLC0415 - only needed for callables given as strings
+    import pkgutil  # only needed for callables given as strings
 
     try:
         return pkgutil.resolve_name(path.strip().removeprefix("ext://"))
@@ -290,6 +290,8 @@ class Settings:
         """
         for name in given:
             if name not in SETTINGS:
+                import difflib  # only for a mistake
+
                 near = difflib.get_close_matches(name, SETTINGS, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(SETTINGS)}"
                 raise SettingsError(f"unknown setting {name!r}: {hint}")

@@ -10,13 +10,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from uuid import UUID
 
 from km_logging import wire
 from km_logging.calls import KINDS, MAX_NAME, RESERVED, Call, Problem, brief, call_problems, encodable
 from km_logging.helpers import Unsaid
 from km_logging.tagging import NESTED_FIELDS, Rules, Snapshot
-from km_logging.values import Untold, told
+from km_logging.values import Untold, is_uuid, told
 
 __all__ = ["Told", "recheck", "tell"]
 
@@ -132,7 +131,7 @@ def _seconds(timestamp: object) -> int | None:
 
 def _identity(value: object) -> str:
     """Text of a person; what is none is returned as it came, for `call_problems` to say so."""
-    if isinstance(value, UUID):
+    if is_uuid(value):
         return str(value)
     if isinstance(value, int) and not isinstance(value, bool):
         text = told(value, MAX_NAME)

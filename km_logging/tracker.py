@@ -6,7 +6,6 @@ revivals; the tracker and, within a process, its books stay.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
@@ -197,6 +196,8 @@ class Tracker:
 
     async def aflush(self, timeout: float | None = None) -> bool:
         """As `flush`, without blocking the event loop."""
+        import asyncio  # whoever awaits has loaded it; nobody else should
+
         return await asyncio.get_running_loop().run_in_executor(None, self.flush, timeout)
 
     def close(self) -> None:

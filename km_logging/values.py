@@ -11,20 +11,22 @@ the caller no more than a long one.
 
 from __future__ import annotations
 
-import decimal
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import date
-from enum import Enum
+from functools import cache
 from itertools import count, islice
-from pathlib import PurePath
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 from km_logging.calls import encodable, type_name
 
-__all__ = ["ATOMS", "Untold", "told", "unfold"]
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from enum import Enum
+
+__all__ = ["ATOMS", "Untold", "is_uuid", "told", "unfold"]
 
 #: Types of values that nobody can change afterwards, and that cost nothing to keep.
 ATOMS = frozenset({str, int, float, bool, type(None)})
@@ -107,7 +109,10 @@ def told(value: object, limit: int) -> str | Untold:
 
 
 def _text(value: object, limit: int) -> str | Untold:
-    for kinds, convert in _SCALARS:
+    plain = _PLAIN.get(type(value))
+    if plain is not None:
+        return plain(value, limit)
+    for kinds, convert in _other_scalars():
         if isinstance(value, kinds):
             return convert(value, limit)
     if isinstance(value, Sequence | AbstractSet) and not isinstance(value, memoryview):
@@ -128,10 +133,14 @@ def _float(value: float, _: int) -> str | Untold:
     if not math.isfinite(value):
         return Untold("bad_value", "is not a finite number", "leave it out, or pass a text")
     text = float.__repr__(value)
-    return format(decimal.Decimal(text), "f") if "e" in text else text
+    if "e" not in text:
+        return text
+    from decimal import Decimal  # only for the very large and the very small
+
+    return format(Decimal(text), "f")
 
 
-def _decimal(value: decimal.Decimal, limit: int) -> str | Untold:
+def _decimal(value: Decimal, limit: int) -> str | Untold:
     if not value.is_finite():
         return Untold("bad_value", "is not a finite number", "leave it out, or pass a text")
     # The exponent is the length of the text: Decimal("1e999999") must not be written out to be measured.
@@ -149,18 +158,39 @@ def _enumerated(value: Enum, limit: int) -> str | Untold:
     return _text(value.value, limit)
 
 
-#: Row by row, the first that fits: bool before int, Enum before the str or int that it may also be, datetime in date.
-_SCALARS: tuple[tuple[type | tuple[type, ...], Callable[..., str | Untold]], ...] = (
-    (bool, lambda value, _: "true" if value else "false"),
-    (Enum, _enumerated),
-    (str, lambda value, _: str.__str__(value)),
-    (int, _integer),
-    (float, _float),
-    (decimal.Decimal, _decimal),
-    (date, lambda value, _: value.isoformat()),
-    ((UUID, PurePath), lambda value, _: str(value)),
-    ((bytes, bytearray), _bytes),
-)
+Convert = Callable[..., "str | Untold"]
+
+#: Nearly every value is of exactly one of these types.
+_PLAIN: dict[type, Convert] = {
+    str: lambda value, _: value,
+    bool: lambda value, _: "true" if value else "false",
+    int: _integer,
+    float: _float,
+}
+
+
+@cache
+def _other_scalars() -> tuple[tuple[type | tuple[type, ...], Convert], ...]:
+    """Row by row, the first that fits: Enum before the str or int that it may also be; a datetime is a date.
+
+    The types are imported with the first value that needs them, so that an application starts no slower.
+    """
+    from datetime import date
+    from decimal import Decimal
+    from enum import Enum
+    from pathlib import PurePath
+    from uuid import UUID
+
+    return (
+        (Enum, _enumerated),
+        (str, lambda value, _: str.__str__(value)),
+        (int, _integer),
+        (float, _float),
+        (Decimal, _decimal),
+        (date, lambda value, _: value.isoformat()),
+        ((UUID, PurePath), lambda value, _: str(value)),
+        ((bytes, bytearray), _bytes),
+    )
 
 
 def _joined(values: Sequence[object] | AbstractSet[object], limit: int) -> str | Untold:
@@ -180,10 +210,16 @@ def _joined(values: Sequence[object] | AbstractSet[object], limit: int) -> str |
     return ", ".join(sorted(texts) if isinstance(values, AbstractSet) else texts)
 
 
+def is_uuid(value: object) -> bool:
+    """Whether ``value`` is a UUID; where nobody has imported that module, nothing is."""
+    uuid = sys.modules.get("uuid")
+    return uuid is not None and isinstance(value, uuid.UUID)
+
+
 def _too_long(limit: int) -> Untold:
     return Untold("long_value", f"has more than {limit} characters", "shorten it, or raise value_limit")
 
 
 def _raised(value: object, error: Exception) -> Untold:
-    message = f"is of type {type_name(value)}, whose own code raised {type(error).__name__}"
+    message = f"is of type {type_name(value)}, whose own code raised {type_name(error)}"
     return Untold("bad_value", message, "pass the text or number that is meant")

@@ -40,10 +40,10 @@ class Sender(Protocol):
 def make_sender(settings: Settings) -> Sender:
     """The sender that the settings ask for; imports what it needs, so call it where an import may take its time."""
     if settings.mode == "print":
-        from km_logging.senders.printing import PrintingSender  # noqa: PLC0415 - only in this mode
+        from km_logging.senders.printing import PrintingSender  # only in this mode
 
         return PrintingSender()
     with importing:
-        from km_logging.senders.requests import RequestsSender  # noqa: PLC0415 - requests takes 100 ms to import
+        from km_logging.senders.requests import RequestsSender  # requests takes 100 ms to import
 
     return RequestsSender(settings)

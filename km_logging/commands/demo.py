@@ -1,0 +1,100 @@
+"""``km-logging demo``: an application that logs, a sandbox that receives, and what arrived."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+import km_logging as km
+
+if TYPE_CHECKING:
+    from km_logging.sandbox.checks import Received
+
+__all__ = ["demo"]
+
+#: Long enough for a slow machine; it usually takes under a second.
+TIMEOUT = 30.0
+
+#: Any text will do: the sandbox checks that there is a key, and keeps none.
+API_KEY = "demo-key"
+
+
+@click.command()
+def demo() -> None:
+    r"""Start a sandbox, run an application that logs, and show what arrived.
+
+    \b
+    Example:
+      km-logging demo
+    """
+    from km_logging.sandbox.server import Sandbox  # the extra may be missing
+
+    with Sandbox() as sandbox:
+        click.echo(f"A sandbox listens at {sandbox.endpoint}.\n")
+        expected = _application_with_logging(sandbox.endpoint) + _application_with_structlog(sandbox.endpoint)
+        logging.shutdown()
+        received = sandbox.wait(expected, TIMEOUT)
+    _show(received)
+    if len(received) != expected or any(call.problems for call in received):
+        click.echo(f"Expected {expected} calls without a problem.", err=True)
+        sys.exit(1)
+    click.echo(f"\nAll {expected} calls arrived.")
+
+
+def _application_with_logging(endpoint: str) -> int:
+    config = f"""
+{{
+  "version": 1,
+  "disable_existing_loggers": false,
+  "handlers": {{
+    "kissmetrics": {{"class": "km_logging.KissmetricsHandler", "api_key": "{API_KEY}", "endpoint": "{endpoint}"}}
+  }},
+  "loggers": {{"shop": {{"handlers": ["kissmetrics"], "level": "INFO"}}}}
+}}"""
+    click.echo("1. Standard logging, configured by this JSON dictConfig:\n" + config.replace(API_KEY, "***") + "\n")
+    logging.config.dictConfig(json.loads(config))
+    logger = logging.getLogger("shop")
+    logger.info("Signed Up", extra=km.event("bob", plan="pro", seats=5))
+    logger.info("Profile saved", extra=km.set("bob", gender="male"))
+    logger.info("Accounts linked", extra=km.alias("bob", "bob@bob.com"))
+    logger.info("This line is for people only")
+    return 3
+
+
+def _application_with_structlog(endpoint: str) -> int:
+    import structlog  # so that the command starts fast
+
+    click.echo("2. structlog, with KissmetricsProcessor before JSONRenderer; its own lines:\n")
+    processor: Any = km.KissmetricsProcessor(api_key=API_KEY, endpoint=endpoint)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            processor,
+            structlog.processors.JSONRenderer(),
+        ],
+    )
+    log = structlog.get_logger()
+    with km.identify("ann@example.com"):
+        log.info("Ordered", km="event", total=12.5, items=["tea", "cup"])
+        log.info("Address changed", km="set", address={"city": "Paris"})
+        log.info("Logged in by phone", km="alias", identity="+33 1 23 45 67 89")
+        log.info("This line is for people only")
+    processor.close()
+    structlog.reset_defaults()
+    return 3
+
+
+def _show(received: list[Received]) -> None:
+    table = Table("call", "person", "name or identity", "properties", "time", title="What the sandbox received")
+    for call in sorted(received, key=lambda call: (call.person, call.kind)):
+        properties = ", ".join(f"{name}={value}" for name, value in call.properties.items())
+        table.add_row(call.kind, call.person, call.name or call.identity, properties, str(call.timestamp or ""))
+    Console(markup=False).print(table)
