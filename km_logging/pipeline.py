@@ -34,10 +34,18 @@ class Pipeline:
         settings: of the tracker.
         rules: the same, prepared for tagging.
         ledger: the books, which outlive the pipeline.
+        reporter: says problems, and remembers which it has said.
         tell: tells the call of a snapshot.
     """
 
-    def __init__(self, settings: Settings, rules: Rules, ledger: Ledger, tell: Callable[[Snapshot], Told]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rules: Rules,
+        ledger: Ledger,
+        reporter: Reporter,
+        tell: Callable[[Snapshot], Told],
+    ) -> None:
         self.settings = settings
         self.ledger = ledger
         self.is_running = False
@@ -45,14 +53,14 @@ class Pipeline:
         self.said_left = 0
         self._starting = threading.Lock()  # only ever tried, never waited for: a log call may come in between
         self._calls = CallQueue(settings.capacity)
-        self._reporter = Reporter(settings.on_problem)
+        self._reporter = reporter
         self._delivery = Delivery(
             settings,
             outbox=MemoryOutbox(),
             make_sender=lambda: make_sender(settings),
             ledger=ledger,
             ended=self._calls.left,
-            report=self._reporter.report,
+            report=reporter.report,
         )
         self._listener = Listener(
             self._calls,
@@ -61,7 +69,7 @@ class Pipeline:
             keep=self._delivery.put,
             reached=self._delivery.reached,
             ledger=ledger,
-            reporter=self._reporter,
+            reporter=reporter,
             rules=rules,
         )
 
@@ -121,6 +129,9 @@ class Pipeline:
             self._delivery.start()
             self._listener.start()
             self.is_running = True
+            if self.settings.mode == "live" and not self.settings.endpoint.is_private:
+                message = f"calls go to {self.settings.endpoint} unencrypted, with the key"
+                self._calls.put_nowait(Problem("insecure_endpoint", message, "use an https:// endpoint"))
         except RuntimeError as error:
             message = f"no thread could be started ({error})"
             self._reporter.report(Problem("delivery", message, "allow threads; calls wait until then"))

@@ -15,23 +15,52 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from km_logging.deadline import Deadline
+from km_logging.ledger import Ledger
+from km_logging.queueing import Mark
 from km_logging.senders import importing
-
-if TYPE_CHECKING:
-    from km_logging.pipeline import Pipeline
-    from km_logging.tracker import Tracker
+from km_logging.settings import Settings
 
 __all__ = ["arm", "catch_sigterm", "exit_deadline", "watch"]
 
+
+class Renewable(Protocol):
+    """A tracker, as far as a fork concerns it."""
+
+    def renew(self) -> None:
+        """Start over, with nothing pending and new books."""
+
+
+class Drainable(Protocol):
+    """A pipeline, as far as the end of the process concerns it."""
+
+    settings: Settings
+    ledger: Ledger
+    said_left: int
+
+    @property
+    def pending(self) -> int:
+        """How many calls are still here."""
+
+    def begin_flush(self, *, hurry: bool) -> Mark:
+        """Begin to wait for everything that was put before."""
+
+    def end_flush(self, mark: Mark, deadline: Deadline) -> bool:
+        """Wait until everything before the mark has ended, or for the deadline."""
+
+    def abandon(self) -> None:
+        """These calls are another process's."""
+
+
 #: Trackers to renew in a forked child.
-_trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
+_trackers: weakref.WeakSet[Renewable] = weakref.WeakSet()
 
 #: Pipelines that have threads, to drain at the end. Held strongly: a tracker that nobody holds is still drained.
-running: set[Pipeline] = set()
+running: set[Drainable] = set()
 
 #: The process in which `arm` was called.
 _armed: int | None = None
@@ -39,11 +68,14 @@ _armed: int | None = None
 #: How long a fork waits for an import under way, in seconds.
 IMPORT_TIMEOUT = 5.0
 
+#: Whether the fork under way holds the lock of imports; after a timeout it does not.
+_holds_import = False
+
 #: Set when the process begins to end.
 exit_deadline: Deadline | None = None
 
 
-def watch(tracker: Tracker) -> None:
+def watch(tracker: Renewable) -> None:
     """Renew this tracker in a forked child."""
     _trackers.add(tracker)
 
@@ -75,13 +107,15 @@ def _longest() -> float:
 
 def _at_exit() -> None:
     global exit_deadline  # noqa: PLW0603 - there is one process
+    if not running:
+        return
     if exit_deadline is None:
         exit_deadline = Deadline(_longest())
     if left := drain(exit_deadline):
         say_left(left, [pipeline for pipeline in running if pipeline.pending])
 
 
-def say_left(left: int, pipelines: list[Pipeline]) -> None:
+def say_left(left: int, pipelines: list[Drainable]) -> None:
     """Say on stderr, in one line, that calls are lost; unless these have been said already."""
     if left <= sum(pipeline.said_left for pipeline in pipelines):
         return
@@ -89,16 +123,17 @@ def say_left(left: int, pipelines: list[Pipeline]) -> None:
         pipeline.said_left = pipeline.pending
     errors = sorted({pipeline.ledger.last_error for pipeline in pipelines if pipeline.ledger.last_error})
     why = f" (last error: {'; '.join(errors)})" if errors else ""
-    if sys.stderr is not None:
+    with suppress(AttributeError, OSError, ValueError):  # there may be no stderr any more
         sys.stderr.write(f"km_logging: {left} calls were not delivered within drain_timeout and are lost{why}\n")
 
 
 def _before_fork() -> None:
-    importing.acquire(timeout=IMPORT_TIMEOUT)
+    global _holds_import  # noqa: PLW0603 - there is one process
+    _holds_import = importing.acquire(timeout=IMPORT_TIMEOUT)
 
 
 def _after_fork() -> None:
-    if importing.locked():
+    if _holds_import:
         importing.release()
 
 

@@ -298,6 +298,10 @@ class Settings:
         settings = cls(**{name: _resolved(name, given, environ) for name in SETTINGS})  # type: ignore[arg-type]
         if settings.mode == "live" and settings.api_key is None:
             raise SettingsError("api_key is missing: pass it, set KM_API_KEY, or choose mode 'print' or 'off'")
+        if not settings.deliver and settings.outbox == "memory:":
+            raise SettingsError(
+                "deliver is false, but calls in 'memory:' can be delivered by nobody else: leave it out"
+            )
         if settings.tag == settings.person_field:
             raise SettingsError("tag and person_field name the same field: choose two names")
         return settings

@@ -23,7 +23,7 @@ from km_logging.guard import here
 from km_logging.identity import identified
 from km_logging.ledger import Ledger, Stats
 from km_logging.pipeline import Pipeline
-from km_logging.problems import FormattedNames
+from km_logging.problems import FormattedNames, Reporter
 from km_logging.settings import Settings
 from km_logging.tagging import Rules, Snapshot, from_nested
 from km_logging.telling import Told, tell
@@ -73,12 +73,13 @@ class Tracker:
     def renew(self) -> None:
         """Start over, with nothing pending and new books: at construction, and in a forked child."""
         self._ledger = Ledger()
+        self._reporter = Reporter(self.settings.on_problem)
         self._names = FormattedNames()
         self._renewing = threading.RLock()  # guards the replacement of a closed pipeline
         self._pipeline = self._new_pipeline()
 
     def _new_pipeline(self) -> Pipeline:
-        return Pipeline(self.settings, self.rules, self._ledger, self._tell)
+        return Pipeline(self.settings, self.rules, self._ledger, self._reporter, self._tell)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.settings.endpoint} mode={self.settings.mode}>"

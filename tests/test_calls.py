@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-import string
 
 import pytest
 from hypothesis import given
@@ -36,6 +35,20 @@ class _HostileClass:
     @property
     def __class__(self):
         raise RuntimeError
+
+
+#: Things that raise where one looks at them; made inside the tests, since pytest and Hypothesis look at them, too.
+HOSTILE = {
+    "hostile type": _HostileType,
+    "hostile class": _HostileClass,
+    "huge": lambda: 10**5_000,
+    "hugely negative": lambda: -(10**5_000),
+}
+
+
+def made(thing):
+    """What a test gets for its parameter: a hostile thing by its name, anything else as it is."""
+    return HOSTILE[thing]() if isinstance(thing, str) and thing in HOSTILE else thing
 
 
 def kinds(call):
@@ -103,9 +116,7 @@ def test_a_problem_as_text_ends_with_the_remedy():
     assert str(Problem("bad_value", "it is wrong", "mend it")) == "it is wrong: mend it"
 
 
-@pytest.mark.parametrize(
-    "thing", [*SOUND, Problem("bad_value", "message", "remedy", EVENT)], ids=lambda thing: str(thing)
-)
+@pytest.mark.parametrize("thing", [*SOUND, Problem("bad_value", "message", "remedy", EVENT)], ids=str)
 def test_calls_and_problems_survive_copying_and_pickling(thing):
     assert pickle.loads(pickle.dumps(thing)) == thing
     assert copy.deepcopy(thing) == thing
@@ -157,12 +168,14 @@ def test_any_other_kind_is_refused(kind):
         (None, False),
         (5, False),
         (b"bytes", False),
-        (_HostileType(), False),
+        ("hostile type", False),
+        ("hostile class", False),
+        ("huge", False),
     ],
-    ids=lambda value: type_name(value) + str(value)[:3] if isinstance(value, str) else type_name(value),
+    ids=lambda value: ascii(value)[:20],
 )
 def test_person_name_and_identity_are_text_of_1_to_255_characters(call, field, kind, text, is_sound):
-    assert kinds(dataclasses.replace(call, **{field: text})) == ([] if is_sound else [kind])
+    assert kinds(dataclasses.replace(call, **{field: made(text)})) == ([] if is_sound else [kind])
 
 
 def test_a_set_needs_no_name_and_an_alias_no_time():
@@ -186,17 +199,17 @@ def test_nobody_is_aliased_to_themselves():
         (-NEW_YEAR, False),
         (100_000_000_001, False),
         (NEW_YEAR * 1_000, False),
-        (10**5_000, False),
-        (-(10**5_000), False),
+        ("huge", False),
+        ("hugely negative", False),
         (float(NEW_YEAR), False),
         (True, False),
         (None, False),
         ("1262304000", False),
     ],
-    ids=lambda value: type_name(value) if isinstance(value, int) and abs(value) > 10**30 else repr(value),
+    ids=repr,
 )
 def test_a_time_is_whole_seconds_since_2009(call, timestamp, is_sound):
-    assert kinds(dataclasses.replace(call, timestamp=timestamp)) == ([] if is_sound else ["bad_timestamp"])
+    assert kinds(dataclasses.replace(call, timestamp=made(timestamp))) == ([] if is_sound else ["bad_timestamp"])
 
 
 def test_milliseconds_are_told_from_a_time_before_2009():
@@ -211,7 +224,7 @@ ANYTHING = st.one_of(
     st.none(),
     st.text(),
     st.text(alphabet=st.characters(), min_size=250, max_size=260),
-    st.sampled_from([*KINDS, "x" * 300, "\ud800", 10**5_000, -(10**5_000), NEW_YEAR, _HostileType(), _HostileClass()]),
+    st.sampled_from([*KINDS, "x" * 300, "\ud800", NEW_YEAR, *HOSTILE]).map(made),
     st.integers(),
     st.floats(),
     st.binary(),
@@ -229,7 +242,7 @@ def test_whatever_a_call_holds_its_problems_are_documented_and_have_a_remedy(kin
 
 @pytest.mark.parametrize(
     ("text", "has_utf8"),
-    [("", True), ("plain", True), ("é漢🎉\0", True), ("\ud800", False), ("a\udfffb", False), ("\udc80", False)],
+    [("", True), ("plain", True), ("é漢🎉\0", True), ("\ud800", False), ("a\udfffb", False)],
     ids=ascii,
 )
 def test_only_lone_surrogates_have_no_utf8_form(text, has_utf8):
@@ -250,7 +263,7 @@ def test_only_lone_surrogates_have_no_utf8_form(text, has_utf8):
         (b"secret", "of type bytes"),
         ({"secret": 1}, "of type dict"),
     ],
-    ids=lambda value: type_name(value),
+    ids=type_name,
 )
 def test_brief_shows_text_and_whole_numbers_and_of_others_only_the_type(thing, shown):
     assert brief(thing) == shown
@@ -258,22 +271,22 @@ def test_brief_shows_text_and_whole_numbers_and_of_others_only_the_type(thing, s
 
 @pytest.mark.parametrize(
     "thing",
-    ["x" * 10_000, "\ud800" * 10_000, "🎉" * 10_000, 10**10_000, _HostileType(), _HostileClass()],
-    ids=["long", "surrogates", "wide", "huge integer", "hostile type", "hostile class"],
+    ["x" * 10_000, "\ud800" * 10_000, "🎉" * 10_000, *HOSTILE],
+    ids=["long", "surrogates", "wide", *HOSTILE],
 )
 def test_brief_is_short_printable_and_never_raises(thing):
-    shown = brief(thing)
+    shown = brief(made(thing))
     assert 0 < len(shown) < 1_000
-    assert set(shown) <= set(string.printable)
+    assert shown.isascii()
+    assert shown.isprintable()
 
 
 @pytest.mark.parametrize(
     ("thing", "name"),
-    [(5, "int"), (EVENT, "Call"), (_HostileType(), "_HostileType"), (_HostileClass(), "_HostileClass")],
-    ids=["int", "Call", "hostile type", "hostile class"],
+    [(5, "int"), (EVENT, "Call"), ("hostile type", "_HostileType"), ("hostile class", "_HostileClass")],
 )
 def test_type_name_asks_nothing_of_the_type_itself(thing, name):
-    assert type_name(thing) == name
+    assert type_name(made(thing)) == name
 
 
 def test_type_name_is_short_and_ascii():

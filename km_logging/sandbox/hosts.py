@@ -1,0 +1,47 @@
+"""Which names are this machine's own. Pure.
+
+A page on the web can give its own name the address 127.0.0.1 and then read what a server on this machine answers (DNS
+rebinding). The name stays in the ``Host`` header, so names that are not this machine's are refused there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from km_logging.calls import brief
+from km_logging.settings import _is_loopback as is_loopback
+
+__all__ = ["exposure", "hostname", "is_loopback", "refusal"]
+
+
+def hostname(header: str) -> str:
+    """The name in a ``Host`` header, in lower case, without port and brackets.
+
+    >>> hostname("LocalHost:8123"), hostname("[::1]:8123")
+    ('localhost', '::1')
+    """
+    host = header.strip().lower()
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return name.removesuffix(".")
+
+
+def refusal(header: str, allowed: Collection[str]) -> str | None:
+    """Why a request with this ``Host`` header is refused, as one line; None if it is not.
+
+    Args:
+        header: the header, or an empty text if it is missing.
+        allowed: names beside the machine's own, as `hostname` gives them.
+    """
+    name = hostname(header)
+    if is_loopback(name) or name in allowed:
+        return None
+    remedy = "km-logging sandbox --allow-host NAME"
+    return f"403: the Host {brief(name)} is not a name of this machine. If you trust it, allow it: {remedy}\n"
+
+
+def exposure(host: str) -> str | None:
+    """What to know before listening on ``host``; None if only this machine can reach it."""
+    if is_loopback(hostname(f"[{host}]" if ":" in host else host)):
+        return None
+    risk = f"whoever reaches {host} can send calls, and read and clear them under an allowed name"
+    return f"The sandbox is not for open networks: {risk}. Listen on 127.0.0.1 unless you mean it."
