@@ -16,7 +16,7 @@ from km_logging.calls import MAX_NAME
 from km_logging.errors import SettingsError
 from km_logging.values import Untold, unfold
 
-__all__ = ["SETTINGS", "Endpoint", "Setting", "Settings"]
+__all__ = ["SETTINGS", "Endpoint", "Setting", "Settings", "is_loopback", "source"]
 
 DAY = 86_400.0
 
@@ -72,10 +72,11 @@ def _endpoint(name: str, value: object) -> Endpoint:
         raise SettingsError(f"{name} has a path of more than {MAX_NAME} characters: {remedy}")
     netloc = f"[{host}]" if ":" in host else host
     origin = f"{url.scheme}://{netloc}" + (f":{port}" if port is not None else "")
-    return Endpoint(origin, base, is_private=url.scheme == "https" or _is_loopback(host))
+    return Endpoint(origin, base, is_private=url.scheme == "https" or is_loopback(host))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host, without port and brackets, can only be this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     import ipaddress  # only for hosts that are not the default

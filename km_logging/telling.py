@@ -7,7 +7,7 @@ Runs in the listener's thread, or in the caller's where the answer is wanted at 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -36,6 +36,8 @@ class Told:
 def tell(snapshot: Snapshot, rules: Rules) -> Told:
     """The call that a snapshot stands for, and every problem with it."""
     kind = snapshot.call if isinstance(snapshot.call, str) else ""
+    for noun, why in _unsaid(snapshot):
+        return Told(None, (Problem(f"bad_{noun}", f"the {noun} {why.message}", why.remedy),))
     timestamp = snapshot.moment if snapshot.timestamp is None else snapshot.timestamp
     seconds = _seconds(timestamp)
     if seconds is None and kind in {"event", "set"}:
@@ -55,6 +57,14 @@ def tell(snapshot: Snapshot, rules: Rules) -> Told:
     if refusal is not None:
         return Told(None, (refusal,))
     return _with_properties(call, snapshot, rules)
+
+
+def _unsaid(snapshot: Snapshot) -> Iterator[tuple[str, Untold]]:
+    """What a helper was given that is no text, by the noun of its problem."""
+    for noun in ("person", "identity", "name", "timestamp"):
+        value = getattr(snapshot, noun)
+        if isinstance(value, Unsaid):
+            yield noun, value.why
 
 
 def _with_properties(call: Call, snapshot: Snapshot, rules: Rules) -> Told:
@@ -140,7 +150,7 @@ def _identity(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, str) and not isinstance(value, Unsaid):
+    if isinstance(value, str):
         return str.__str__(value)
     return value  # type: ignore[return-value]  # call_problems() says what is wrong with it
 

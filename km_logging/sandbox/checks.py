@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from km_logging.calls import EARLIEST, MAX_NAME, RESERVED, Call, Problem, brief, call_problems
 from km_logging.sandbox.query import Query, parse
@@ -22,7 +22,7 @@ MAX_VALUE = 512
 
 #: Every kind of problem that the sandbox knows. Of a call with one of the first group Kissmetrics keeps nothing.
 PROBLEMS: dict[str, str] = {
-    "bad_key": "_k is missing, empty, or misspelt",
+    "bad_key": "_k is missing or empty",
     "bad_person": "_p is missing, empty, or too long",
     "bad_name": "_n of an event is missing, empty, or too long",
     "bad_identity": "_n of an alias is missing, empty, or too long",
@@ -31,7 +31,7 @@ PROBLEMS: dict[str, str] = {
     "untimed": "_t without _d=1, or _d=1 without _t: the server takes its own clock",
     "bad_flag": "_d is neither 0 nor 1",
     "bad_property_name": "a property's name is empty or too long",
-    "reserved_property": "a property is named like a parameter of the API in other capitals",
+    "reserved_property": "a property is named almost like a parameter of the API",
     "long_value": "a property's value is too long",
     "json_value": "a property's value is a JSON object or array",
     "separator": "a name holds a comma or colon, which becomes a space",
@@ -88,7 +88,7 @@ class Received:
     def as_dict(self) -> dict[str, object]:
         """All attributes, as JSON can carry them; a problem is ``{"kind": .., "message": .., "remedy": ..}``."""
         problems = [{"kind": it.kind, "message": it.message, "remedy": it.remedy} for it in self.problems]
-        return {**asdict(replace(self, problems=())), "problems": problems}
+        return {it.name: getattr(self, it.name) for it in fields(self)} | {"problems": problems}
 
 
 def receive(kind: str, query: bytes, now: float) -> Received:

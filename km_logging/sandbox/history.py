@@ -32,23 +32,22 @@ class History:
     """Remembers the calls that a store holds, and the names of all."""
 
     def __init__(self) -> None:
-        self._counted: Counter[Hashable] = Counter()
+        self._counted: Counter[Hashable | None] = Counter()
         self._spellings: dict[tuple[str, str], str] = {}
         self._shapes: dict[str, set[str]] = {}
 
     def judge(self, received: Received) -> Received:
         """The call with what earlier ones say about it: `duplicate`, and problems of its names."""
         counted_as = _counted_as(received)
-        duplicate = self._counted[counted_as] > 0 if counted_as is not None else False
-        problems = (*received.problems, *self._name_problems(received))
-        self._counted.update([] if counted_as is None else [counted_as])
-        return replace(received, duplicate=duplicate, problems=problems)
+        duplicate = counted_as is not None and counted_as in self._counted
+        self._counted[counted_as] += 1
+        return replace(received, duplicate=duplicate, problems=(*received.problems, *self._name_problems(received)))
 
     def forget(self, received: Received) -> None:
         """A call that `judge` saw is held no longer: later ones are not compared with it."""
         counted_as = _counted_as(received)
         self._counted[counted_as] -= 1
-        if self._counted[counted_as] <= 0:
+        if not self._counted[counted_as]:
             del self._counted[counted_as]
 
     def _name_problems(self, received: Received) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from km_logging.calls import brief
-from km_logging.settings import _is_loopback as is_loopback
+from km_logging.settings import is_loopback
 
 __all__ = ["exposure", "hostname", "is_loopback", "refusal"]
 
@@ -41,7 +41,7 @@ def refusal(header: str, allowed: Collection[str]) -> str | None:
 
 def exposure(host: str) -> str | None:
     """What to know before listening on ``host``; None if only this machine can reach it."""
-    if is_loopback(hostname(f"[{host}]" if ":" in host else host)):
+    if is_loopback(host.lower()):
         return None
     risk = f"whoever reaches {host} can send calls, and read and clear them under an allowed name"
     return f"The sandbox is not for open networks: {risk}. Listen on 127.0.0.1 unless you mean it."

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote_plus, unquote_to_bytes
 
-from km_logging.calls import Problem, brief
+from km_logging.calls import RESERVED, Problem, brief
 
 __all__ = ["MAX_QUERY", "PARAMETERS", "Query", "parse"]
 
@@ -32,8 +32,11 @@ _KEY_NAME = re.compile(r"(?<!\w)_k(?!\w)", re.IGNORECASE)
 #: How often a name is decoded once more in search of the key's: somebody may have encoded twice, nobody four times.
 _MOST_ENCODINGS = 3
 
-#: ``_k=key``, ``_k%3Dkey`` and ``"_k": "key"`` inside another text.
-_KEY_INSIDE = re.compile(r"""(?<!\w)((?:_|%5f)k)(?:=|%3d|["']?\s*:\s*["']?)[^\s&"',}]*""", re.IGNORECASE)
+#: ``_k=key``, ``"_k": "key"`` and the same quoted once more, inside another text.
+_KEY_INSIDE = re.compile(
+    r"""(?:(?<!\w)|(?<=%[0-9a-f]{2}))((?:_|%5f)k)(?:["'\s:=]|%(?:2[027]|3[ad]))+[^\s&"',}]+""",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +91,12 @@ def parse(query: bytes) -> Query:
 
 
 def _field(part: bytes) -> _Field:
-    (name, name_is_utf8), (value, value_is_utf8) = (_text(side) for side in _sides(part))
+    (name, name_is_utf8), (value, value_is_utf8) = map(_text, part.partition(b"=")[::2])
     is_utf8 = name_is_utf8 and value_is_utf8
     if _is_key(name):
-        return _Field("_k" if name == "_k" else _MASK, _MASK if value else "", True, is_utf8, False)
+        return _Field("_k" if name == "_k" else _MASK, _MASK if value.strip() else "", True, is_utf8, False)
     shown = _KEY_INSIDE.sub(rf"\1={_MASK}", value)
     return _Field(name, shown, False, is_utf8, shown != value)
-
-
-def _sides(part: bytes) -> tuple[bytes, bytes]:
-    name, _, value = part.partition(b"=")
-    return name, value
 
 
 def _text(encoded: bytes) -> tuple[str, bool]:
@@ -124,22 +122,22 @@ def _problems(fields: Iterable[_Field], size: int) -> Iterator[Problem]:
         yield from _field_problems(field)
     for label in _repeated(fields):
         message = f"the parameter {label} occurs more than once"
-        yield Problem("repeated", message, "send it once; names do not differ by their case")
+        yield Problem("repeated", message, "send it once; properties do not differ by their case")
 
 
 def _field_problems(field: _Field) -> Iterator[Problem]:
     if not field.is_utf8:
         yield Problem("not_utf8", f"the parameter {field.label} is not UTF-8", "encode text as UTF-8, then quote it")
     if field.is_key and field.name != "_k":
-        yield Problem("bad_key", "a parameter is named almost like _k, and is not shown", "name the key _k, exactly")
+        message = "a parameter is named almost like _k, and is not shown"
+        yield Problem("reserved_property", message, "name the key _k, exactly")
     if field.is_masked:
         message = f"the value of {field.label} holds a key, which is masked here"
         yield Problem("key_inside", message, "leave the key out of what is tracked, such as links")
 
 
 def _repeated(fields: Iterable[_Field]) -> Iterator[str]:
-    """The labels of parameters that occur more than once; names are compared as Kissmetrics does, without case."""
-    counts = Counter(field.name.lower() for field in fields if not field.is_key)
+    """The labels of parameters that occur more than once; properties' names do not differ by their case."""
+    names = [field.name for field in fields if not field.is_key or field.name == "_k"]
+    counts = Counter(name if name.lower() in RESERVED else name.lower() for name in names)
     yield from (brief(name) for name, count in counts.items() if count > 1)
-    if sum(field.is_key for field in fields) > 1:
-        yield "_k"

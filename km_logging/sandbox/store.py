@@ -16,10 +16,13 @@ from itertools import takewhile
 from km_logging.sandbox.checks import Received
 from km_logging.sandbox.history import History
 
-__all__ = ["CAPACITY", "Store"]
+__all__ = ["CAPACITY", "WAIT", "Store"]
 
 #: How many calls are held unless another number is given.
 CAPACITY = 10_000
+
+#: How long `Store.wait` waits unless told otherwise, in seconds: a test that waits in vain should say so soon.
+WAIT = 5.0
 
 
 class Store:
@@ -79,7 +82,7 @@ class Store:
             self._history = History()
             self._forgotten = 0
 
-    def wait(self, n: int = 1, timeout: float | None = None) -> list[Received]:
+    def wait(self, n: int = 1, timeout: float | None = WAIT) -> list[Received]:
         """Wait until ``n`` calls have been received since the start or `clear`, or no more will come.
 
         Args:
