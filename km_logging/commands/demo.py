@@ -93,7 +93,10 @@ def _application_with_structlog(endpoint: str) -> int:
 
 
 def _show(received: list[Received]) -> None:
-    table = Table("call", "person", "name or identity", "properties", "time", title="What the sandbox received")
+    click.echo("\nWhat the sandbox received:\n")
+    table = Table("call", "person", "name or identity", box=None)
+    table.add_column("properties", overflow="fold")
+    table.add_column("time")
     for call in sorted(received, key=lambda call: (call.person, call.kind)):
         properties = ", ".join(f"{name}={value}" for name, value in call.properties.items())
         table.add_row(call.kind, call.person, call.name or call.identity, properties, str(call.timestamp or ""))
