@@ -16,11 +16,17 @@ import requests
 from support.servers import TrackingServer, refused
 
 ENTRY = str(Path(sys.executable).with_name("km-logging"))
-EXAMPLES = [
-    (["event", "bob", "Signed Up", "-P", "gender=male", "-t", "1262304000"], "/e?_k=api-key&_p=bob&_n=Signed+Up&gender=male&_t=1262304000&_d=1"),
-    (["set", "bob", "-P", "gender=male", "-t", "2010-01-01T00:00:00Z"], "/s?_k=api-key&_p=bob&gender=male&_t=1262304000&_d=1"),
-    (["alias", "--person", "User 12345", "--identity", "bob@bob.com"], "/a?_k=api-key&_p=User+12345&_n=bob%40bob.com"),
-]  # fmt: skip
+EXAMPLES = {
+    "/e?_k=api-key&_p=bob&_n=Signed+Up&gender=male&_t=1262304000&_d=1": (
+        "event", "bob", "Signed Up", "-P", "gender=male", "-t", "1262304000",
+    ),
+    "/s?_k=api-key&_p=bob&gender=male&_t=1262304000&_d=1": (
+        "set", "bob", "-P", "gender=male", "-t", "2010-01-01T00:00:00Z",
+    ),
+    "/a?_k=api-key&_p=User+12345&_n=bob%40bob.com": (
+        "alias", "--person", "User 12345", "--identity", "bob@bob.com",
+    ),
+}  # fmt: skip
 
 
 def km_logging(
@@ -30,10 +36,10 @@ def km_logging(
     return subprocess.run([*command, *arguments], env=environ, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize(("arguments", "target"), EXAMPLES)
+@pytest.mark.parametrize(("target", "arguments"), EXAMPLES.items())
 @pytest.mark.parametrize("command", [(ENTRY,), (sys.executable, "-m", "km_logging")], ids=["entry", "module"])
 def test_url_prints_the_examples_of_the_specification(
-    arguments: list[str], target: str, command: tuple[str, ...]
+    target: str, arguments: tuple[str, ...], command: tuple[str, ...]
 ) -> None:
     endpoint = "http://trk.kissmetrics.com"
     done = km_logging("url", *arguments, command=command, KM_API_KEY="api-key", KM_ENDPOINT=endpoint)
@@ -65,7 +71,7 @@ def test_demo_shows_the_three_kinds_from_both_libraries_and_ends_with_0() -> Non
     assert done.returncode == 0, done.stderr
     for kind in ("event", "set", "alias"):
         assert kind in done.stdout
-    for told in ("Signed Up", "Ordered", "address.city=Paris", "items=tea, cup", "All 6 calls arrived."):
+    for told in ("Signed Up", "Ordered", "address.city=Paris", "All 6 calls arrived."):
         assert told in done.stdout
     assert "demo-key" not in done.stdout + done.stderr
 
