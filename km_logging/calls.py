@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["KINDS", "MAX_NAME", "PROBLEMS", "RESERVED", "Call", "Problem", "call_problems"]
 
@@ -94,8 +95,8 @@ class Problem:
 
 def call_problems(call: Call) -> Iterator[Problem]:
     """Yield why ``call`` must be refused whole; nothing if it is sound. Properties are not looked at."""
-    if call.kind not in KINDS:
-        yield Problem("unknown_call", f"unknown kind of call {brief(call.kind)}", "use 'event', 'set' or 'alias'")
+    if not is_a(call.kind, str) or call.kind not in KINDS:
+        yield Problem("unknown_call", "the tag names no kind of call", "use 'event', 'set' or 'alias'")
         return
     yield from _text_problems(call.person, "bad_person", "person", "pass the person's id or e-mail address")
     if call.kind == "event":
@@ -108,8 +109,8 @@ def call_problems(call: Call) -> Iterator[Problem]:
         yield from _time_problems(call.timestamp)
 
 
-def _text_problems(text: object, kind: str, noun: str, remedy: str) -> Iterator[Problem]:
-    if not isinstance(text, str):
+def _text_problems(text: Any, kind: str, noun: str, remedy: str) -> Iterator[Problem]:
+    if not is_a(text, str):
         yield Problem(kind, f"the {noun} is of type {type_name(text)}, not text", remedy)
     elif not text:
         yield Problem(kind, f"the {noun} is empty", remedy)
@@ -123,7 +124,7 @@ def _time_problems(timestamp: object) -> Iterator[Problem]:
     if type(timestamp) is not int:
         yield Problem("bad_timestamp", f"the time is of type {type_name(timestamp)}", "pass Unix time in seconds")
     elif timestamp < EARLIEST:
-        yield Problem("bad_timestamp", f"the time {timestamp} is before 2009-01-01", "pass Unix time in seconds")
+        yield Problem("bad_timestamp", f"the time {brief(timestamp)} is before 2009-01-01", "pass Unix time in seconds")
     elif timestamp > LATEST:
         message = f"the time {brief(timestamp)} looks like milliseconds"
         yield Problem("bad_timestamp", message, "pass Unix time in seconds: divide by 1,000")
@@ -144,10 +145,15 @@ def brief(thing: object, limit: int = 60) -> str:
     """A short quoted form of ``thing`` for a message; only text and numbers are shown, others by their type."""
     if type(thing) is int and thing.bit_length() < limit * 3:
         return str(thing)
-    if not isinstance(thing, str):
+    if not is_a(thing, str):
         return f"of type {type_name(thing)}"
     text = str.__str__(thing)
     return ascii(text if len(text) <= limit else text[: limit - 3] + "...")
+
+
+def is_a(thing: object, *kinds: type) -> bool:
+    """Whether ``thing`` is of one of these types, whatever its ``__class__`` says, or does when it is asked."""
+    return issubclass(type(thing), kinds)
 
 
 def type_name(thing: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+from km_logging.calls import is_a
 from km_logging.errors import SettingsError
 from km_logging.guard import here
 from km_logging.ledger import Stats
@@ -39,7 +40,7 @@ class FrontEnd:
     def _claims(self, fields: MutableMapping[str, Any]) -> bool:
         """Whether these fields are tagged, and no front end took them before; marks them as taken."""
         tagged = fields.get(self._tag)
-        if not isinstance(tagged, str) and not isinstance(tagged, Mapping):
+        if not is_a(tagged, str, Mapping):
             return False
         address = self._tracker.address
         if here.ours or is_marked(tagged, address):

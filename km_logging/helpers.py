@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import islice
+from typing import Any
 
-from km_logging.calls import type_name
-from km_logging.values import ATOMS, Untold, is_uuid, unfold
+from km_logging.calls import brief, is_a, type_name
+from km_logging.values import ATOMS, MAX_MEMBERS, Untold, is_uuid, plain, unfold
 
 __all__ = ["Unsaid", "alias", "event", "set"]
 
@@ -109,21 +111,24 @@ def _nested(
     return {"km": nested}
 
 
-def _properties(properties: object, props: Mapping[str, object]) -> object:
+def _properties(properties: Any, props: Mapping[str, object]) -> object:
     if properties is None:
         return _portable(props)
-    if not isinstance(properties, Mapping):
+    if not is_a(properties, Mapping):
         return _plain(properties)
     try:
-        return _portable({**properties, **props})
+        return _portable({**dict(islice(properties.items(), MAX_MEMBERS)), **props})
     except Exception:  # noqa: BLE001 - a mapping's own code may raise anything
         return _plain(properties)
 
 
-def _portable(properties: Mapping[str, object]) -> dict[str, object]:
+def _portable(properties: Mapping[Any, object]) -> dict[str, object]:
     portable: dict[str, object] = {}
-    for name, value in properties.items():
-        if _is_plain(value):
+    for key, value in properties.items():
+        name = plain(key)
+        if not isinstance(name, str):
+            portable[brief(name)] = Unsaid(Untold("bad_property_name", "is named by no text", "name it by a text"))
+        elif _is_plain(value):
             portable[name] = value
         else:
             for path, text in unfold(name, value, _LONGEST):
@@ -132,23 +137,27 @@ def _portable(properties: Mapping[str, object]) -> dict[str, object]:
 
 
 def _identity(value: object) -> object:
-    return str(value) if is_uuid(value) else _plain(value)
+    try:
+        return str(value) if is_uuid(value) else _plain(value)
+    except Exception:  # noqa: BLE001 - a subclass's own code
+        return Unsaid(Untold("bad_person", f"is of type {type_name(value)}, which raised", "pass a text"))
 
 
-def _seconds(timestamp: object) -> object:
-    if not isinstance(timestamp, datetime):
+def _seconds(timestamp: Any) -> object:
+    if not is_a(timestamp, datetime):
         return _plain(timestamp)
     try:
-        return timestamp.timestamp()
-    except (OverflowError, ValueError, OSError):
+        return _plain(timestamp.timestamp())
+    except Exception:  # noqa: BLE001 - the year 1, or a time zone's own code
         return Unsaid(Untold("bad_timestamp", "is out of range", "pass a time after 2009-01-01"))
 
 
 def _plain(value: object) -> object:
+    if type(value) is Unsaid:
+        return value
+    value = plain(value)
     if _is_plain(value):
         return value
-    if isinstance(value, str) and not isinstance(value, Unsaid):
-        return str.__str__(value)
     return Unsaid(Untold("bad_value", f"is of type {type_name(value)}", "pass text or a number"))
 
 

@@ -13,13 +13,14 @@ import logging
 import math
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 
 from km_logging import wire
-from km_logging.calls import MAX_NAME, brief
+from km_logging.calls import MAX_NAME, brief, is_a
 from km_logging.helpers import Unsaid
 from km_logging.settings import Settings
-from km_logging.values import ATOMS, Untold, unfold
+from km_logging.values import ATOMS, MAX_MEMBERS, Untold, plain, unfold
 
 __all__ = ["NESTED_FIELDS", "Rules", "Snapshot", "from_event_dict", "from_nested", "from_record", "is_marked", "mark"]
 
@@ -58,13 +59,18 @@ class Rules:
         self.person = settings.person_field
         self.include = None if settings.include is None else frozenset(settings.include)
         self.exclude = frozenset(settings.exclude)
+        self._roots = None if self.include is None else {name.partition(".")[0] for name in self.include}
         self.allow_all = self.include is None and not self.exclude
         self.not_in_record = RECORD_FIELDS | own
         self.not_in_dict = EVENT_DICT_FIELDS | own
         self.limit = settings.value_limit
         self.defaults = settings.properties
         # What stands before the first parameter; a key that is not known yet may be as long as keys can be.
-        self.overhead = len(wire.target("?", settings.api_key or "k" * MAX_NAME, settings.endpoint.base))
+        self.overhead = len(wire.target("", settings.api_key or "k" * MAX_NAME, settings.endpoint.base)) - len("?")
+
+    def may_allow(self, name: str) -> bool:
+        """Whether a property of this name, or a member of it if it is a mapping, may pass."""
+        return name not in self.exclude and (self._roots is None or name.partition(".")[0] in self._roots)
 
     def allows(self, name: str) -> bool:
         """Whether `include` and `exclude` let a property pass, by its name or that of the mapping it came from."""
@@ -133,15 +139,16 @@ def _snapshot(
     message: object,
     moment: float,
 ) -> Snapshot:
-    tagged = fields[rules.tag]
-    if isinstance(tagged, str):
-        tagged = str.__str__(tagged)
+    tagged: Any = plain(fields[rules.tag])
     person = fields.get(rules.person)
     if person is None:
         person = identified
-    if isinstance(tagged, Mapping):
+    if is_a(tagged, Mapping):
         return from_nested(tagged, rules, person, message, moment)
     properties: dict[str, object] = {}
+    identity = None
+    if tagged == "alias":
+        identity, not_properties = fields.get("identity"), fields
     # Values that a contextvar binds belong to a request's context; they are not something said in this call.
     context = bound() if rules.include is None else {}
     for name, value in fields.items():
@@ -153,7 +160,7 @@ def _snapshot(
         call=tagged,
         person=person,
         name=message if explicit is None else explicit,
-        identity=properties.pop("identity", None) if tagged == "alias" else None,
+        identity=identity,
         timestamp=fields.get("km_timestamp"),
         moment=moment,
         properties=properties,
@@ -161,20 +168,23 @@ def _snapshot(
 
 
 def from_nested(tagged: Mapping[str, object], rules: Rules, person: object, message: object, moment: float) -> Snapshot:
-    """Take the snapshot of a nested form; ``message`` is the name of an event that has none of its own."""
+    """Take the snapshot of a nested form; ``message`` is the name of an event that has none of its own.
+
+    No more members are looked at than a request could hold, however many a mapping says it has.
+    """
     try:
-        nested = dict(tagged)
+        nested = dict(islice(tagged.items(), MAX_MEMBERS))
     except Exception:  # noqa: BLE001 - a mapping's own code may raise anything
         nested = {"call": Unsaid(Untold("bad_value", "is a mapping that cannot be read", ""))}
     properties: dict[str, object] = {}
-    given = nested.get("properties")
-    if isinstance(given, Mapping):
+    given: Any = nested.get("properties")
+    if is_a(given, Mapping):
         try:
-            for name, value in given.items():
+            for name, value in islice(given.items(), MAX_MEMBERS):
                 _freeze(name, value, rules, properties)
         except Exception:  # noqa: BLE001 - a mapping's own code may raise anything
             given = Unsaid(Untold("bad_value", "is a mapping that cannot be read", "pass a dict"))
-    if given is not None and not isinstance(given, Mapping):
+    if given is not None and not is_a(given, Mapping):
         properties["properties"] = Untold("bad_value", "is no mapping", "pass a dict of names to values")
     own_person, name = nested.get("person"), nested.get("name")
     return Snapshot(
@@ -189,24 +199,22 @@ def from_nested(tagged: Mapping[str, object], rules: Rules, person: object, mess
     )
 
 
-def _is_private(name: object) -> bool:
-    return isinstance(name, str) and name[:1] == "_"
+def _is_private(name: Any) -> bool:
+    return is_a(name, str) and name[:1] == "_"
 
 
-def _freeze(name: object, value: object, rules: Rules, properties: dict[str, object]) -> None:
+def _freeze(key: object, value: object, rules: Rules, properties: dict[str, object]) -> None:
     """Keep what nobody can change as it is, and the texts of everything else."""
+    name = plain(key)
     if not isinstance(name, str):
-        problem = Untold("bad_property_name", f"is named by {brief(name)}", "name properties by texts")
-        properties[brief(name)] = problem
-    elif not (rules.allow_all or rules.allows(name)):
+        properties[brief(name)] = Untold("bad_property_name", "is named by no text", "name properties by texts")
+    elif not (rules.allow_all or rules.may_allow(name)):
         return
-    elif type(value) in ATOMS:
-        properties[name] = value
-    elif isinstance(value, Unsaid):
+    elif type(value) is Unsaid:
         properties[name] = value.why
     else:
-        unfolded = unfold(name, value, rules.limit)
-        properties.update((path, text) for path, text in unfolded if rules.allows(path))
+        unfolded = [(name, value)] if type(value) in ATOMS else unfold(name, value, rules.limit)
+        properties.update((path, text) for path, text in unfolded if rules.allow_all or rules.allows(path))
 
 
 def _stamped(timestamp: object) -> float | None:
@@ -245,11 +253,16 @@ class _MarkedMapping(dict[str, object]):
 def mark(tagged: object, address: object) -> object:
     """The tag's value, marked as taken for ``address``; equal to what came, and written alike by every formatter."""
     try:
-        marked = _MarkedText(tagged) if isinstance(tagged, str) else _MarkedMapping(tagged)  # type: ignore[call-overload]
+        marked: Any = _MarkedText(str.__str__(tagged)) if isinstance(tagged, str) else _marked_mapping(tagged)
         marked.by = getattr(tagged, "by", frozenset()) | {address}
     except Exception:  # noqa: BLE001 - a mapping's own code may raise anything
         return tagged
-    return marked
+    return marked if isinstance(tagged, str) or len(marked) < MAX_MEMBERS else tagged
+
+
+def _marked_mapping(tagged: Any) -> _MarkedMapping:
+    # The keys and values alone, and not too many: a mapping of the user's own may go on for ever.
+    return _MarkedMapping(islice(tagged.items(), MAX_MEMBERS))
 
 
 def is_marked(tagged: object, address: object) -> bool:

@@ -10,12 +10,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from km_logging import wire
-from km_logging.calls import KINDS, MAX_NAME, RESERVED, Call, Problem, brief, call_problems, encodable
+from km_logging.calls import KINDS, MAX_NAME, RESERVED, Call, Problem, brief, call_problems, encodable, is_a
 from km_logging.helpers import Unsaid
 from km_logging.tagging import NESTED_FIELDS, Rules, Snapshot
-from km_logging.values import Untold, is_uuid, told
+from km_logging.values import Untold, is_uuid, plain, told
 
 __all__ = ["Told", "recheck", "tell"]
 
@@ -35,7 +36,7 @@ class Told:
 
 def tell(snapshot: Snapshot, rules: Rules) -> Told:
     """The call that a snapshot stands for, and every problem with it."""
-    kind = snapshot.call if isinstance(snapshot.call, str) else ""
+    kind = _text(snapshot.call) if is_a(snapshot.call, str) else ""
     for noun, why in _unsaid(snapshot):
         return Told(None, (Problem(f"bad_{noun}", f"the {noun} {why.message}", why.remedy),))
     timestamp = snapshot.moment if snapshot.timestamp is None else snapshot.timestamp
@@ -63,7 +64,7 @@ def _unsaid(snapshot: Snapshot) -> Iterator[tuple[str, Untold]]:
     """What a helper was given that is no text, by the noun of its problem."""
     for noun in ("person", "identity", "name", "timestamp"):
         value = getattr(snapshot, noun)
-        if isinstance(value, Unsaid):
+        if type(value) is Unsaid:
             yield noun, value.why
 
 
@@ -87,11 +88,12 @@ def told_properties(properties: Mapping[str, object], limit: int) -> tuple[dict[
     """The texts of properties, and those that have none with the reason."""
     texts: dict[str, str] = {}
     left_out: list[LeftOut] = []
-    for name, value in properties.items():
+    for key, value in properties.items():
         if value is None:
             continue
+        name = _text(key)
         why = _bad_name(name)
-        text = why or (value if isinstance(value, Untold) else told(value, limit))
+        text = why or (value if type(value) is Untold else told(value, limit))
         if isinstance(text, Untold):
             left_out.append((f"the property {brief(name)}", text))
         else:
@@ -115,7 +117,9 @@ def left_out_problem(call: Call, where: str, why: Untold) -> Problem:
     return Problem(why.kind, f"{where} of {what} {why.message}, and is left out", why.remedy, call)
 
 
-def _bad_name(name: str) -> Untold | None:
+def _bad_name(name: object) -> Untold | None:
+    if not isinstance(name, str):
+        return Untold("bad_property_name", "is named by no text", "name properties by texts")
     if name in RESERVED:
         return Untold("reserved_property", "is named like a parameter of the API", "rename it")
     if not name:
@@ -127,32 +131,32 @@ def _bad_name(name: str) -> Untold | None:
     return None
 
 
-def _seconds(timestamp: object) -> int | None:
+def _seconds(timestamp: Any) -> int | None:
     """Unix time in whole seconds, rounded down; None if it is no time."""
     try:
-        if isinstance(timestamp, datetime):
-            return math.floor(timestamp.timestamp())
-        if isinstance(timestamp, int | float) and not isinstance(timestamp, bool):
-            return math.floor(timestamp)
+        if is_a(timestamp, datetime):
+            seconds = plain(timestamp.timestamp())  # of a subclass, it may be anything
+            return math.floor(seconds) if isinstance(seconds, int | float) else None
+        number = plain(timestamp)
+        if type(number) is int or type(number) is float:
+            return math.floor(number)
     except Exception:  # noqa: BLE001 - NaN, infinity, the year 1, or a subclass's own code
         return None
     return None
 
 
-def _identity(value: object) -> str:
+def _identity(value: object) -> Any:
     """Text of a person; what is none is returned as it came, for `call_problems` to say so."""
-    if is_uuid(value):
-        return str(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        text = told(value, MAX_NAME)
-        return "9" * (MAX_NAME + 1) if isinstance(text, Untold) else text
-    return _text(value)
+    number = plain(value)
+    if not is_uuid(value) and type(number) is not int:
+        return _text(value)
+    text = told(value if is_uuid(value) else number, MAX_NAME)
+    return " " * (MAX_NAME + 1) if isinstance(text, Untold) else text
 
 
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return str.__str__(value)
-    return value  # type: ignore[return-value]  # call_problems() says what is wrong with it
+def _text(value: object) -> Any:
+    """A text as it is; what is none is returned as it came, for `call_problems` or `_bad_name` to say so."""
+    return plain(value)
 
 
 def recheck(call: Call, rules: Rules) -> Told:

@@ -16,17 +16,17 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from itertools import count, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from km_logging.calls import encodable, type_name
+from km_logging.calls import MAX_NAME, encodable, is_a, type_name
 
 if TYPE_CHECKING:
     from decimal import Decimal
-    from enum import Enum
 
-__all__ = ["ATOMS", "Untold", "is_uuid", "told", "unfold"]
+__all__ = ["ATOMS", "MAX_MEMBERS", "Untold", "is_uuid", "plain", "told", "unfold"]
 
 #: Types of values that nobody can change afterwards, and that cost nothing to keep.
 ATOMS = frozenset({str, int, float, bool, type(None)})
@@ -34,6 +34,9 @@ ATOMS = frozenset({str, int, float, bool, type(None)})
 #: How many members of a mapping are looked at in all, and how deep mappings may nest.
 MAX_MEMBERS = 3_000
 MAX_DEPTH = 16
+
+#: Below so many bits, int's own conversion is fast and allowed.
+_EASY_BITS = 10_000
 
 _FEWER_MEMBERS = "pass the members that matter as single properties"
 
@@ -65,17 +68,17 @@ def unfold(name: str, value: object, limit: int) -> Iterator[tuple[str, str | Un
 
 
 def _unfold(
-    name: str, value: object, limit: int, above: tuple[int, ...], visits: Iterator[int]
+    name: str, value: Any, limit: int, above: tuple[int, ...], visits: Iterator[int]
 ) -> Iterator[tuple[str, str | Untold]]:
     """As `unfold`; ``above`` are the ids of the mappings around the value, ``visits`` counts the members seen."""
     try:
-        if not isinstance(value, Mapping):
+        while is_a(value, Enum):
+            value = value.value
+        if not is_a(value, Mapping):
             if value is not None:
                 yield name, told(value, limit)
-        elif id(value) in above:
-            yield name, Untold("bad_value", "contains itself", _FEWER_MEMBERS)
-        elif len(above) >= MAX_DEPTH:
-            yield name, Untold("bad_value", f"nests deeper than {MAX_DEPTH} mappings", _FEWER_MEMBERS)
+        elif id(value) in above or len(above) >= MAX_DEPTH:
+            yield name, Untold("bad_value", f"contains itself, or nests {MAX_DEPTH} mappings", _FEWER_MEMBERS)
         else:
             for key, member in value.items():
                 visit = next(visits)
@@ -83,14 +86,22 @@ def _unfold(
                     yield name, Untold("long_value", f"has more than {MAX_MEMBERS} members", _FEWER_MEMBERS)
                 if visit >= MAX_MEMBERS:
                     return
-                if isinstance(key, str | int):
-                    part = str.__str__(key) if isinstance(key, str) else told(key, limit)
-                    yield from _unfold(f"{name}.{part}", member, limit, (*above, id(value)), visits)
+                part = _key_text(key)
+                if isinstance(part, Untold):
+                    yield name, part
                 else:
-                    message = f"has a key of type {type_name(key)}"
-                    yield name, Untold("bad_property_name", message, "use text as keys")
+                    yield from _unfold(f"{name}.{part}", member, limit, (*above, id(value)), visits)
     except Exception as error:  # noqa: BLE001 - a value's own code may raise anything
         yield name, _raised(value, error)
+
+
+def _key_text(key: object) -> str | Untold:
+    """A mapping's key as part of a property's name."""
+    key = plain(key)
+    text = key if isinstance(key, str) else told(key, MAX_NAME) if type(key) is int else None
+    if isinstance(text, str):
+        return text
+    return Untold("bad_property_name", f"has a key of type {type_name(key)} without a short text", "use text as keys")
 
 
 def told(value: object, limit: int) -> str | Untold:
@@ -108,25 +119,34 @@ def told(value: object, limit: int) -> str | Untold:
     return text
 
 
-def _text(value: object, limit: int) -> str | Untold:
-    plain = _PLAIN.get(type(value))
-    if plain is not None:
-        return plain(value, limit)
+def _text(value: Any, limit: int) -> str | Untold:
+    convert = _PLAIN.get(type(value))
+    if convert is not None:
+        return convert(value, limit)
     for kinds, convert in _other_scalars():
-        if isinstance(value, kinds):
-            return convert(value, limit)
-    if isinstance(value, Sequence | AbstractSet) and not isinstance(value, memoryview):
+        if is_a(value, *kinds):
+            text = convert(value, limit)
+            # A subclass may return anything where its parent returns text.
+            return text if type(text) in {str, Untold} else _no_text(value)
+    if is_a(value, Sequence, AbstractSet) and not is_a(value, memoryview):
         return _joined(value, limit)
-    return Untold(
-        "bad_value",
-        f"is of type {type_name(value)}, which has no text form",
-        "pass the text or number that is meant, such as its id",
-    )
+    return _no_text(value)
+
+
+def _no_text(value: object) -> Untold:
+    message = f"is of type {type_name(value)}, which has no text form"
+    return Untold("bad_value", message, "pass the text or number that is meant, such as its id")
 
 
 def _integer(value: int, limit: int) -> str | Untold:
-    # Ten bits hold at least three digits; beyond the limit, str() costs quadratic time or refuses.
-    return int.__repr__(value) if value.bit_length() <= limit * 10 // 3 else _too_long(limit)
+    # Ten bits hold three digits at least, and str() of a long integer costs quadratic time, or refuses.
+    if value.bit_length() > (limit + 1) * 10 // 3 + 10:
+        return _too_long(limit)
+    if value.bit_length() < _EASY_BITS:
+        return int.__repr__(value)
+    from decimal import Decimal  # which writes integers of any size
+
+    return str(Decimal(int.__int__(value)))
 
 
 def _float(value: float, _: int) -> str | Untold:
@@ -154,10 +174,6 @@ def _bytes(value: bytes | bytearray, limit: int) -> str | Untold:
         return Untold("bad_value", "holds bytes that are not UTF-8", "pass text, or encode it as base64 or hex")
 
 
-def _enumerated(value: Enum, limit: int) -> str | Untold:
-    return _text(value.value, limit)
-
-
 Convert = Callable[..., "str | Untold"]
 
 #: Nearly every value is of exactly one of these types.
@@ -170,24 +186,23 @@ _PLAIN: dict[type, Convert] = {
 
 
 @cache
-def _other_scalars() -> tuple[tuple[type | tuple[type, ...], Convert], ...]:
+def _other_scalars() -> tuple[tuple[tuple[type, ...], Convert], ...]:
     """Row by row, the first that fits: Enum before the str or int that it may also be; a datetime is a date.
 
     The types are imported with the first value that needs them, so that an application starts no slower.
     """
     from datetime import date
     from decimal import Decimal
-    from enum import Enum
     from pathlib import PurePath
     from uuid import UUID
 
     return (
-        (Enum, _enumerated),
-        (str, lambda value, _: str.__str__(value)),
-        (int, _integer),
-        (float, _float),
-        (Decimal, _decimal),
-        (date, lambda value, _: value.isoformat()),
+        ((Enum,), lambda value, limit: _text(value.value, limit)),
+        ((str,), lambda value, _: str.__str__(value)),
+        ((int,), _integer),
+        ((float,), _float),
+        ((Decimal,), _decimal),
+        ((date,), lambda value, _: value.isoformat()),
         ((UUID, PurePath), lambda value, _: str(value)),
         ((bytes, bytearray), _bytes),
     )
@@ -198,22 +213,40 @@ def _joined(values: Sequence[object] | AbstractSet[object], limit: int) -> str |
     if len(values) > limit:
         return _too_long(limit)
     texts = []
-    for value in islice(values, limit + 1):
+    members = islice(values, limit + 1)
+    for value in _in_order(list(members)) if is_a(values, AbstractSet) else members:
         if value is None:
             continue
-        if isinstance(value, Sequence | AbstractSet | Mapping) and not isinstance(value, str | bytes | bytearray):
+        if is_a(value, Sequence, AbstractSet, Mapping) and not is_a(value, str, bytes, bytearray):
             return Untold("bad_value", "is a sequence that is nested", "flatten it, or pass a mapping")
         text = told(value, limit)
         if isinstance(text, Untold):
             return text
         texts.append(text)
-    return ", ".join(sorted(texts) if isinstance(values, AbstractSet) else texts)
+    return ", ".join(texts)
+
+
+def _in_order(members: list[Any]) -> list[Any]:
+    """A set's members as they sort, or if they do not, as their texts do."""
+    try:
+        return sorted(members)
+    except TypeError:
+        return sorted(members, key=lambda member: str(_text(member, MAX_NAME)))
+
+
+def plain(value: Any) -> object:
+    """A text or number of a subclass (an Enum's too) as what it is underneath; anything else as it came."""
+    if is_a(value, str):
+        return str.__str__(value)
+    if is_a(value, int) and not is_a(value, bool):
+        return int.__int__(value)
+    return float.__float__(value) if is_a(value, float) else value
 
 
 def is_uuid(value: object) -> bool:
     """Whether ``value`` is a UUID; where nobody has imported that module, nothing is."""
     uuid = sys.modules.get("uuid")
-    return uuid is not None and isinstance(value, uuid.UUID)
+    return uuid is not None and is_a(value, uuid.UUID)
 
 
 def _too_long(limit: int) -> Untold:

@@ -52,7 +52,12 @@ def test_disable_existing_loggers_is_on_unless_it_is_said() -> None:
 
 @pytest.mark.parametrize(
     "logger",
-    [{"level": "DEBUG"}, {"level": 10}, {"propagate": False, "handlers": ["km"]}, {"level": "ERROR", "propagate": True}],
+    [
+        {"level": "DEBUG"},
+        {"level": 10},
+        {"propagate": False, "handlers": ["km"]},
+        {"level": "ERROR", "propagate": True},
+    ],
 )
 def test_a_logger_that_has_the_handler_or_lets_records_pass_is_no_finding(logger: dict[str, Any]) -> None:
     assert [message for message in messages({**SOUND, "loggers": {"shop": logger}}) if "propagate" in message] == []

@@ -61,8 +61,8 @@ class _Protocol(H11Protocol):
         self.access_log = False
 
     def data_received(self, data: bytes) -> None:
-        is_request_line = self.conn.their_state is h11.IDLE and b"\n" not in self.conn.trailing_data[0]
-        super().data_received(quoted(data) if is_request_line else data)
+        is_head = self.conn.their_state is h11.IDLE  # which may come in pieces; a quoted header does no harm
+        super().data_received(quoted(data) if is_head else data)
 
 
 class Engine(uvicorn.Server):

@@ -1,0 +1,108 @@
+"""Real processes: scripts that log against a real server, run to their end under a guard against hanging."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.tracking import GUARD, KEY
+
+#: Stands before every script; a script that hangs shows where, and ends.
+PRELUDE = f"""\
+import atexit, dataclasses, faulthandler, json, logging, os, signal, sys, threading, time
+guard = lambda: faulthandler.dump_traceback_later({GUARD - 3}, exit=True)
+guard(); os.register_at_fork(after_in_child=guard)
+import km_logging as km
+
+def report(stats, **more):
+    print(json.dumps(dataclasses.asdict(stats) | more), flush=True)
+
+"""
+
+MAIN = """\
+if __name__ == "__main__":
+    main()
+"""
+
+
+@dataclass
+class Ended:
+    """How a process ended.
+
+    Attributes:
+        code: its exit code, negative for a signal.
+        out: what it wrote to stdout.
+        err: what it wrote to stderr.
+        seconds: how long it took.
+    """
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def reports(self) -> list[dict[str, Any]]:
+        """What the script reported, one line of JSON each."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def said(self) -> list[str]:
+        """The lines on stderr that are ours."""
+        return [line for line in self.err.splitlines() if line.startswith("km_logging")]
+
+
+class Script:
+    """A Python script that logs to an endpoint.
+
+    Args:
+        folder: where it is written and run.
+        text: the script, indented as the test is; it needs no imports but its own.
+        endpoint: for ``KM_ENDPOINT``.
+        variables: more of the environment, such as ``KM_DRAIN_TIMEOUT``.
+    """
+
+    def __init__(self, folder: Path, text: str, endpoint: str, **variables: object) -> None:
+        self._file = folder / "script.py"
+        self._file.write_text(PRELUDE + textwrap.dedent(text))
+        environment = {name: str(value) for name, value in variables.items()}
+        self._process = subprocess.Popen(
+            [sys.executable, str(self._file)],
+            cwd=folder,
+            env={**os.environ, "KM_API_KEY": KEY, "KM_ENDPOINT": endpoint, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._began = time.monotonic()
+
+    def read_line(self) -> str:
+        """The next line that the script prints."""
+        return self._process.stdout.readline().strip()
+
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def end(self) -> Ended:
+        """Wait until it has ended."""
+        try:
+            out, err = self._process.communicate(timeout=GUARD)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            out, err = self._process.communicate()
+            raise AssertionError(f"the process did not end:\n{out}\n{err}") from None
+        return Ended(self._process.returncode, out, err, time.monotonic() - self._began)
+
+
+def run(folder: Path, text: str, endpoint: str, **variables: object) -> Ended:
+    """Run a script to its end; arguments as for `Script`."""
+    return Script(folder, text, endpoint, **variables).end()

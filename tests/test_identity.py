@@ -1,0 +1,162 @@
+"""Who is acting: a context variable, bound by ``with identify(..)``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import structlog
+
+from km_logging.identity import bound_by_structlog, identified, identify
+
+
+def test_nobody_is_identified_at_first():
+    assert identified() is None
+
+
+@pytest.mark.parametrize("person", ["bob", 0, 5, ""])
+def test_the_person_is_bound_inside_the_block_and_only_there(person):
+    with identify(person):
+        assert identified() == person
+    assert identified() is None
+
+
+def test_blocks_nest():
+    with identify("bob"):
+        with identify("eve"):
+            assert identified() == "eve"
+            with identify("bob"):
+                assert identified() == "bob"
+            assert identified() == "eve"
+        assert identified() == "bob"
+
+
+def test_nobody_hides_an_outer_person():
+    with identify("bob"):
+        with identify(None):
+            assert identified() is None
+        assert identified() == "bob"
+
+
+def test_an_exception_ends_the_binding_and_passes():
+    with pytest.raises(ValueError, match="oops"), identify("bob"):
+        raise ValueError("oops")
+    assert identified() is None
+
+
+def test_one_instance_may_be_entered_again_also_inside_itself():
+    bob = identify("bob")
+    for _ in range(2):
+        with bob, identify("eve"), bob:
+            assert identified() == "bob"
+        assert identified() is None
+
+
+def test_a_thread_has_a_person_of_its_own():
+    seen = []
+
+    def work():
+        seen.append(identified())
+        with identify("eve"):
+            seen.append(identified())
+
+    with identify("bob"):
+        thread = threading.Thread(target=work)
+        if sys.version_info >= (3, 14):  # free-threaded builds hand the context on by default
+            thread = threading.Thread(target=work, context=contextvars.Context())
+        thread.start()
+        thread.join(timeout=30)
+        assert identified() == "bob"
+    assert seen == [None, "eve"]
+
+
+def test_tasks_do_not_see_each_others_persons():
+    """Each task keeps its person across awaits, and inherits the one of whoever created it."""
+
+    async def request(person, meeting):
+        outer = identified()
+        with identify(person):
+            await meeting.wait()
+            return outer, identified()
+
+    async def serve():
+        meeting = asyncio.Event()
+        with identify("server"):
+            requests = [asyncio.ensure_future(request(person, meeting)) for person in ("bob", "eve", None)]
+        await asyncio.sleep(0)
+        assert identified() is None
+        meeting.set()
+        return await asyncio.gather(*requests)
+
+    assert asyncio.run(serve()) == [("server", "bob"), ("server", "eve"), ("server", None)]
+
+
+def test_one_instance_may_be_shared_by_tasks_and_threads():
+    """What one of them leaves, the others still have, and nobody is left bound to the person at the end."""
+    bob = identify("bob")
+    first_inside, both_inside, first_left = threading.Event(), threading.Event(), threading.Event()
+
+    def first():
+        with bob:
+            first_inside.set()
+            both_inside.wait(timeout=30)
+        left = identified()
+        first_left.set()
+        return left
+
+    def second():
+        first_inside.wait(timeout=30)
+        with bob:
+            both_inside.set()
+            first_left.wait(timeout=30)
+            inside = identified()
+        return inside, identified()
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(contextvars.Context().run, first)
+        other = pool.submit(contextvars.Context().run, second)
+        assert one.result(timeout=30) is None
+        assert other.result(timeout=30) == ("bob", None)
+
+
+def test_a_generator_closed_in_another_context_does_not_raise():
+    """Web frameworks do so with the body of a response; the context that closes it keeps its own person."""
+
+    def body():
+        with identify("bob"):
+            yield identified()
+
+    generator = body()
+    assert contextvars.copy_context().run(next, generator) == "bob"
+    with identify("eve"):
+        generator.close()
+        assert identified() == "eve"
+    assert identified() is None
+
+
+def test_the_block_gives_nothing():
+    with identify("bob") as given:
+        assert given is None
+
+
+# What structlog binds.
+
+
+def test_what_structlog_binds_in_this_context_is_known():
+    with structlog.contextvars.bound_contextvars(request_id="r1", plan="pro"):
+        assert dict(bound_by_structlog()) == {"request_id": "r1", "plan": "pro"}
+    assert dict(bound_by_structlog()) == {}
+
+
+def test_where_nobody_imported_structlog_nothing_is_bound_and_it_stays_unimported():
+    script = (
+        "import sys, km_logging; from km_logging.identity import bound_by_structlog; "
+        "assert not bound_by_structlog(); assert 'structlog' not in sys.modules; print('ok')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("ok\n", "")
