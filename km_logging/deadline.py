@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 __all__ = ["Deadline"]
@@ -17,9 +18,9 @@ class Deadline:
     __slots__ = ("_moment",)
 
     def __init__(self, seconds: float) -> None:
-        self._moment = time.monotonic() + seconds
+        self._moment = time.monotonic() + min(seconds, threading.TIMEOUT_MAX)
 
     @property
     def left(self) -> float:
-        """Seconds left, 0 at least."""
-        return max(0.0, self._moment - time.monotonic())
+        """Seconds left, 0 at least, and no more than can be waited for."""
+        return min(max(0.0, self._moment - time.monotonic()), threading.TIMEOUT_MAX)

@@ -20,7 +20,7 @@ from contextlib import suppress
 
 from km_logging import policy
 from km_logging.calls import Problem, type_name
-from km_logging.guard import here
+from km_logging.guard import THREAD_NAME, here
 from km_logging.ledger import Ledger
 from km_logging.outbox import Entry, Outbox
 from km_logging.policy import Answer, Breaker, Throttle, Verdict
@@ -80,7 +80,7 @@ class Delivery:
         self._throttle = Throttle()
         self._closed = False
         self._sender: Sender | None = None
-        self._sender_lock = threading.Lock()  # held while the sender is made: an import, and the user's `session`
+        self._making = threading.Lock()  # held while the sender is made: an import, and the user's `session`
 
     # What the listener and the tracker ask for.
 
@@ -120,7 +120,7 @@ class Delivery:
     def evict(self) -> bool:
         """Drop the oldest call that waits; false if none does."""
         with self._turn:
-            entry = self._outbox.evict()
+            entry = None if self._closed else self._outbox.evict()
             if entry is not None:
                 self._end(entry)
             return entry is not None
@@ -154,7 +154,8 @@ class Delivery:
             self._release_marks()
             self._turn.notify_all()
         if self._sender is not None:
-            self._sender.close()
+            with suppress(Exception):  # a session is the user's code
+                self._sender.close()
         return left
 
     def abandon(self) -> None:
@@ -178,22 +179,25 @@ class Delivery:
 
     def _grow(self) -> None:
         """Add a worker if all are busy while calls wait. The lock is held."""
-        waiting = self._outbox.waiting + len(self._due)
-        if waiting > self._idle and self._workers < self._width and not self._closed:
+        # For what is due later one idle worker keeps the time.
+        waiting = self._outbox.waiting + len(self._due) + bool(self._later)
+        most = self._width if self._sender is not None else 1  # which says how many it can serve
+        if waiting > self._idle and self._workers < most and not self._closed:
             # Without more threads, those that are there do the work.
             with suppress(RuntimeError):
                 self._add_worker()
 
     def _add_worker(self) -> None:
-        worker = threading.Thread(target=self._work, name=f"km_logging-sender-{self._workers + 1}", daemon=True)
+        worker = threading.Thread(target=self._work, name=f"{THREAD_NAME}sender-{self._workers + 1}", daemon=True)
         worker.start()
         self._workers += 1
 
     def _work(self) -> None:
         here.ours = True
         while (entry := self._take()) is not None:
+            sender = self._sender_or_not(entry)
             began = time.thread_time()
-            answer = self._attempt(entry)
+            answer = sender if isinstance(sender, Answer) else sender.send(entry.request)
             try:
                 self._settle(entry, answer, time.thread_time() - began)
             except Exception as error:  # noqa: BLE001 - a worker must outlive whatever is wrong with one call
@@ -203,7 +207,7 @@ class Delivery:
     def _take(self) -> Entry | None:
         """Wait for an entry that may be sent now; None if this worker should end."""
         with self._turn:
-            while not self._closed:
+            while not self._closed and self._workers <= self._width:
                 now = time.monotonic()
                 self._ripen(now)
                 pause = self._pause(now)
@@ -255,20 +259,26 @@ class Delivery:
             self._drop(entry, "expired")
         return next(iter(self._outbox.claim(1)), None)
 
-    def _attempt(self, entry: Entry) -> Answer:
+    def _sender_or_not(self, entry: Entry) -> Sender | Answer:
+        """The sender, made with the first attempt; or why there is none."""
         if entry.tries:
             self._ledger.retried.add()
+        if self._sender is not None:
+            return self._sender
         try:
-            with self._sender_lock:
+            with self._making:
                 if self._sender is None:
-                    self._sender = self._make_sender()
-                    self._width = min(self._settings.senders, self._sender.width)
+                    sender = self._make_sender()
+                    self._width = min(self._settings.senders, sender.width)
+                    self._sender = sender
         except BaseException as error:  # noqa: BLE001 - the user's `session` may raise even SystemExit
             kind, what = ("callback", "session") if self._settings.session else ("delivery", "making the sender")
             problem = Problem(kind, f"{what} raised {type_name(error)}", "mend what it says; calls wait meanwhile")
             self._report_problem(problem)
             return Answer(None, error=f"{what} raised {type_name(error)}")
-        return self._sender.send(entry.request)
+        with self._turn:
+            self._grow()
+        return self._sender
 
     # After an attempt.
 
@@ -289,7 +299,7 @@ class Delivery:
                 self._again(entry, now)
                 return
             if self._breaker != Breaker():
-                self._breaker = self._breaker.succeeded()
+                self._breaker = self._breaker.succeeded(now)
                 self._turn.notify_all()
             if verdict is Verdict.DELIVERED:
                 self._ledger.note_delivered()

@@ -10,7 +10,10 @@ import logging
 import threading
 from collections.abc import Callable
 
-__all__ = ["cloak_records", "here"]
+__all__ = ["THREAD_NAME", "cloak_records", "here", "is_ours"]
+
+#: How the names of all our threads begin.
+THREAD_NAME = "km_logging-"
 
 LogRecordFactory = Callable[..., logging.LogRecord]
 
@@ -22,6 +25,11 @@ class _Here(threading.local):
 
 
 here = _Here()
+
+
+def is_ours(record: logging.LogRecord) -> bool:
+    """Whether a record was made in a thread of ours, wherever it is handled: an application's own queue carries it."""
+    return here.ours or str(record.threadName).startswith(THREAD_NAME)
 
 
 def cloak_records() -> None:
@@ -47,6 +55,21 @@ class _CloakingFactory:
         return _cloaked(record, here.secrets) if here.secrets else record
 
 
+class _CloakingFields(dict[str, object]):
+    """The fields of a record of such a thread: `extra` is put into them after the record was made."""
+
+    __slots__ = ("_secrets",)
+
+    def __init__(self, fields: dict[str, object], secrets: tuple[str, ...]) -> None:
+        super().__init__()
+        self._secrets = secrets
+        for name, value in fields.items():
+            self[name] = value
+
+    def __setitem__(self, name: str, value: object) -> None:
+        super().__setitem__(name, _without(value, self._secrets) if isinstance(value, str) else value)
+
+
 _FORMATTER = logging.Formatter()
 
 
@@ -56,6 +79,7 @@ def _cloaked(record: logging.LogRecord, secrets: tuple[str, ...]) -> logging.Log
         if record.exc_info:
             record.exc_text = _without(_FORMATTER.formatException(record.exc_info), secrets)
             record.exc_info = None
+        record.__dict__ = _CloakingFields(record.__dict__, secrets)
     except Exception:  # noqa: BLE001 - a record that cannot be formatted may show anything
         record.msg, record.args, record.exc_info = "(a record that could not be formatted)", None, None
     return record

@@ -10,6 +10,7 @@ import logging
 
 from km_logging.errors import ProblemError
 from km_logging.frontend import FrontEnd
+from km_logging.guard import is_ours
 from km_logging.identity import bound_by_structlog, identified
 from km_logging.tagging import from_event_dict, from_record
 from km_logging.tracker import Tracker
@@ -42,9 +43,11 @@ class KissmetricsHandler(FrontEnd, logging.Handler):  # type: ignore[misc]  # fl
 
     def handle(self, record: logging.LogRecord) -> bool | logging.LogRecord:  # type: ignore[override]
         """Take the record if it is tagged and passes this handler's filters. Never raises, except with `strict`."""
-        if self._tag not in record.__dict__ and type(record.msg) is not dict:
+        passed: bool | logging.LogRecord = True
+        if self.filters:  # which may tag a record, or replace it
+            passed = self.filter(record)
+        elif self._tag not in record.__dict__ and not isinstance(record.msg, dict):
             return False
-        passed = self.filter(record)
         if passed:
             self.emit(passed if isinstance(passed, logging.LogRecord) else record)
         return passed
@@ -52,7 +55,7 @@ class KissmetricsHandler(FrontEnd, logging.Handler):  # type: ignore[misc]  # fl
     def emit(self, record: logging.LogRecord) -> None:
         """Take the record if it is tagged."""
         tracker = self._tracker
-        if tracker.is_off:
+        if tracker.is_off or is_ours(record):
             return
         try:
             if self._tag in record.__dict__:

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
+from typing import NamedTuple
 
 __all__ = ["bound_by_structlog", "identified", "identify"]
-
-_person: ContextVar[object] = ContextVar("km_logging_person", default=None)
 
 
 class identify:  # noqa: N801 - reads as the verb that it is, like contextlib.suppress
@@ -27,26 +25,35 @@ class identify:  # noqa: N801 - reads as the verb that it is, like contextlib.su
         person: str, int or UUID; checked when a call is made. None: nobody.
     """
 
-    __slots__ = ("_person", "_tokens")
+    __slots__ = ("person",)
 
     def __init__(self, person: object) -> None:
-        self._person = person
-        self._tokens: list[Token[object]] = []
+        self.person = person
 
     def __enter__(self) -> None:
-        self._tokens.append(_person.set(self._person))
+        _binding.set(_Binding(self, _binding.get()))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        token = self._tokens.pop()
-        # A generator may be closed in another context than it was opened in; what it bound ended with that one.
-        with suppress(ValueError):
-            _person.reset(token)
+        # A generator may be closed in another context than it was opened in, whose person is none of its business.
+        binding = _binding.get()
+        if binding is not None and binding.by is self:
+            _binding.set(binding.outer)
 
 
-#: The person bound in this context, or None.
-identified = _person.get
+class _Binding(NamedTuple):
+    by: identify
+    outer: _Binding | None
+
+
+_binding: ContextVar[_Binding | None] = ContextVar("km_logging_person", default=None)
+
+
+def identified() -> object:
+    """The person bound in this context, or None."""
+    binding = _binding.get()
+    return None if binding is None else binding.by.person
 
 
 def bound_by_structlog() -> Mapping[str, object]:

@@ -7,13 +7,14 @@ exception, whoever raises it, costs its own call at most; one that left `handle`
 from __future__ import annotations
 
 import logging.handlers
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from km_logging import wire
 from km_logging.calls import Call, Problem, call_problems, type_name
-from km_logging.guard import here
+from km_logging.guard import THREAD_NAME, here
 from km_logging.ledger import Ledger
 from km_logging.problems import Reporter
 from km_logging.queueing import Batch, CallQueue, Mark
@@ -63,12 +64,6 @@ class Listener(logging.handlers.QueueListener):
         self._rules = rules
         self._merging = _Merging(REMEMBERED)
 
-    def start(self) -> None:
-        """Start the thread; daemonic, since the exit hook drains within its deadline and then lets go."""
-        super().start()
-        if self._thread is not None:
-            self._thread.name = "km_logging-listener"
-
     def stop(self) -> None:
         """Let the thread end once the queue is empty; does not wait for it, since a callback may hang in it."""
         self.enqueue_sentinel()
@@ -80,7 +75,9 @@ class Listener(logging.handlers.QueueListener):
 
     def dequeue(self, block: bool) -> Batch | None:  # type: ignore[override]  # noqa: FBT001 - inherited
         """Wait for a batch; None once the queue is closed and empty, which ends the thread."""
-        here.ours = True
+        if not here.ours:
+            here.ours = True
+            threading.current_thread().name = f"{THREAD_NAME}listener"
         return self._calls.get(block)
 
     def handle(self, batch: Batch) -> None:  # type: ignore[override]

@@ -50,6 +50,7 @@ class Pipeline:
         self.ledger = ledger
         self.is_running = False
         self.is_closed = False
+        self._is_over = False
         self.said_left = 0
         self._starting = threading.Lock()  # only ever tried, never waited for: a log call may come in between
         self._calls = CallQueue(settings.capacity)
@@ -76,7 +77,7 @@ class Pipeline:
     @property
     def pending(self) -> int:
         """How many calls are still here."""
-        return self.ledger.stats(None).pending
+        return self._calls.pending
 
     @property
     def oldest(self) -> float | None:
@@ -91,15 +92,15 @@ class Pipeline:
         if self._calls.is_full and not self._make_room():
             return False
         self._calls.put_nowait(item)
-        if self.is_closed:
-            self._give_up_queue()  # it was closed in between
+        if self._is_over:
+            self._give_up_queue()  # it ended in between
         elif not self.is_running:
             self.start()
         return True
 
     def put_problem(self, problem: Problem) -> None:
         """Have the listener say a problem, so that no callback runs in the caller's thread."""
-        if not self._calls.is_full:
+        if not (self._calls.is_full or self._is_over):
             self._calls.put_nowait(problem)
             if not self.is_running:
                 self.start()
@@ -120,7 +121,7 @@ class Pipeline:
         if not self._starting.acquire(blocking=False):
             return
         try:
-            if self.is_running or self.is_closed:
+            if self.is_running or self._is_over:
                 return
             process.arm()
             if self.settings.drain_on_sigterm:
@@ -151,6 +152,9 @@ class Pipeline:
     def begin_flush(self, *, hurry: bool) -> Mark:
         """Begin to wait for everything that was put before; ``hurry`` as in `Delivery.drain`."""
         mark = Mark()
+        if self._is_over:
+            mark.seen.set()
+            mark.done.set()
         if self.pending and not self.is_running:
             self.start()
         self._calls.put_nowait(mark)
@@ -167,11 +171,12 @@ class Pipeline:
 
     def close(self, deadline: Deadline) -> None:
         """Deliver what there is within the deadline, give up the rest and say so, end the threads."""
+        self.is_closed = True  # first: who comes now makes a new pipeline, and does not prolong the end of this one
         if self.pending:
             self.end_flush(self.begin_flush(hurry=True), deadline)
-        self.is_closed = True
         if left := self.pending:
             process.say_left(left, [self])
+        self._is_over = True
         self._delivery.close()
         self._listener.stop()
         self._give_up_queue()

@@ -107,9 +107,12 @@ def retry_after(header: str | None, now: float) -> float | None:
 
 
 def _date(header: str) -> float:
-    from email.utils import parsedate_to_datetime  # seldom needed, and slow to import
+    from datetime import timezone  # seldom needed, and slow to import
+    from email.utils import parsedate_to_datetime
 
-    return parsedate_to_datetime(header).timestamp()
+    moment = parsedate_to_datetime(header)
+    # All forms of an HTTP date are in UTC; one of them does not say so.
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +142,9 @@ class Breaker:
         """The state once an attempt has begun: an open breaker lets only that one pass."""
         return replace(self, probing=True) if self.failures >= TRIPS_AT or self.asked else self
 
-    def succeeded(self) -> Breaker:
-        """The state after an answer that speaks well of the path."""
-        return Breaker()
+    def succeeded(self, now: float) -> Breaker:
+        """The state after an answer that speaks well of the path; it does not end a pause that the server asked for."""
+        return self if self.asked and now < self.until else Breaker()
 
     def failed(self, now: float, jitter: float, patience: float | None) -> Breaker:
         """The state after an attempt that failed on its path.

@@ -16,6 +16,9 @@ logger = logging.getLogger("km_logging")
 #: How often one kind of problem is said, in seconds.
 EVERY = 60.0
 
+#: What does not change while a process runs is said once.
+ONCE = frozenset({"insecure_endpoint"})
+
 #: So many event names that differ only in digits are taken for one name with a number in it.
 MANY_NAMES = 20
 
@@ -37,6 +40,8 @@ class Reporter:
 
     def report(self, problem: Problem) -> None:
         """Say one problem. Never raises."""
+        if problem.kind in ONCE and problem.kind in self._said_at:
+            return
         self._say(problem)
         if self._on_problem is None:
             return
@@ -53,6 +58,8 @@ class Reporter:
         self._said_at[problem.kind] = now
         unsaid = self._unsaid.pop(problem.kind, 0)
         more = f" (and {unsaid} more of this kind since it was said last)" if unsaid else ""
+        # dictConfig disables every logger that it does not name, unless it is told not to; nobody means this one by it.
+        logger.disabled = False
         with suppress(Exception):  # a handler of the application's may raise anything
             logger.warning("%s%s", problem, more)
 

@@ -75,7 +75,12 @@ class KissmetricsProcessor(FrontEnd):
         """Write the call into the event dict; if the flat form would still read otherwise, as the nested form too."""
         event_dict[tracker.settings.person_field] = call.person
         event_dict["km_timestamp"] = call.timestamp
-        event_dict.update({name: text for name, text in call.properties.items() if name in event_dict})
-        read = tell(from_event_dict(event_dict, tracker.rules, None, dict, call.timestamp), tracker.rules)
-        if read.call != call or read.problems:
+        is_flat = isinstance(event_dict[self._tag], str)
+        if is_flat and call.identity is not None:
+            event_dict["identity"] = call.identity
+        told = {name: text for name, text in call.properties.items() if name in event_dict} if is_flat else {}
+        event_dict.update(told)
+        # Whoever reads the line has neither this context nor this clock.
+        read = tell(from_event_dict(event_dict, tracker.rules, None, dict, 0.0), tracker.rules)
+        if read.call != call or read.problems or len(told) < len(call.properties.keys() - dict(tracker.rules.defaults)):
             event_dict[self._tag] = mark(nested_form(call), tracker.address)

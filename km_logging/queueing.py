@@ -63,6 +63,7 @@ class CallQueue:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._items: deque[Item] = deque()
+        self._in_hand: Batch = []
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._asleep = False
         self._hurried = False
@@ -73,6 +74,11 @@ class CallQueue:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def pending(self) -> int:
+        """How many calls are in the queue, or have left it and not ended."""
+        return sum(map(_is_call, list(self._items))) + self._behind
 
     @property
     def is_full(self) -> bool:
@@ -86,12 +92,9 @@ class CallQueue:
 
     @property
     def moment(self) -> float | None:
-        """When the oldest snapshot in the queue was logged, Unix time; None if there is none."""
-        try:
-            oldest = self._items[0]
-        except IndexError:
-            return None
-        return oldest.moment if isinstance(oldest, Snapshot) else None
+        """When the oldest snapshot that the listener has not done with was logged, Unix time, or None."""
+        items = [*self._in_hand, *list(self._items)]
+        return next((item.moment for item in items if isinstance(item, Snapshot)), None)
 
     def put_nowait(self, item: Item) -> None:
         """Append, whatever the capacity says. Re-entrant; never blocks."""
@@ -103,13 +106,14 @@ class CallQueue:
     def get(self, block: bool = True) -> Batch | None:  # noqa: FBT001, FBT002 - the signature of a queue
         """Wait for items, let more gather, and take them all; None once the queue is closed and empty."""
         # Between these two lines nothing is lost: a put that comes before the look is seen, one that comes after rings.
+        self._in_hand = []
         self._asleep = block
         if block and not self._items and not self._closed:
             self._bell.get()
         self._asleep = False
         if not (self._hurried or self._closed) and len(self._items) < BATCH:
             self._linger()
-        batch = self._take()
+        batch = self._in_hand = self._take()
         if not self._items:
             self._hurried = False
         return None if self._closed and not batch else batch
@@ -120,46 +124,50 @@ class CallQueue:
 
     def _take(self) -> Batch:
         batch: Batch = []
-        while self._items and len(batch) < BATCH:
-            with self._behind_lock:
-                item = self._items.popleft()
-                self._behind += _is_call(item)
-            batch.append(item)
+        # One who evicts may be faster: the deque may be empty although it was not a moment ago.
+        with suppress(IndexError):
+            while len(batch) < BATCH:
+                with self._behind_lock:
+                    item = self._items.popleft()
+                    self._behind += _is_call(item)
+                batch.append(item)
         return batch
 
     def evict(self) -> bool:
         """Drop the oldest call in the queue; false if there is none to drop."""
-        spared = []
+        spared: Batch = []
         evicted = False
-        while self._items and not evicted:
-            try:
+        with suppress(IndexError):
+            while not evicted:
                 item = self._items.popleft()
-            except IndexError:
-                break
-            evicted = _is_call(item)
-            if not evicted:
-                spared.append(item)
-        self._items.extendleft(reversed(spared))
+                evicted = _is_call(item)
+                if not evicted:
+                    spared.append(item)
+        if spared:
+            self._items.extendleft(reversed(spared))
+            self._bell.put(None)  # the listener may have looked meanwhile, and found nothing
         return evicted
 
     def left(self, calls: int = 1) -> None:
         """So many calls that had left the queue are no longer pending."""
         with self._behind_lock:
             self._behind -= calls
-        while self._waiters and calls > 0:
-            calls -= 1
-            try:
+        with suppress(IndexError):
+            for _ in range(calls):
                 self._waiters.popleft().release()
-            except IndexError:
-                break
 
     def wait_for_room(self, timeout: float) -> None:
         """Wait until a call has ended, at most ``timeout`` seconds. Each waiter has a lock of its own: re-entrant."""
         gate = threading.Lock()
         gate.acquire()
         self._waiters.append(gate)
-        if self.is_full:
-            gate.acquire(timeout=timeout)
+        if self.is_full and gate.acquire(timeout=timeout):
+            return
+        try:
+            self._waiters.remove(gate)
+        except ValueError:  # the call came after all: it is another's
+            with suppress(IndexError):
+                self._waiters.popleft().release()
 
     def hurry(self) -> None:
         """Have the listener take what there is at once."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from km_logging.calls import MAX_NAME
+from km_logging.calls import MAX_NAME, brief, is_a, type_name
 from km_logging.errors import SettingsError
-from km_logging.values import Untold, unfold
+from km_logging.values import Untold, bad_name, unfold
 
 __all__ = ["SETTINGS", "Endpoint", "Setting", "Settings", "is_loopback", "source"]
 
@@ -90,7 +90,7 @@ def is_loopback(host: str) -> bool:
 def _one_of(*choices: str) -> Callable[[str, object], str]:
     def parse(name: str, value: object) -> str:
         if not isinstance(value, str) or value.strip().lower() not in choices:
-            raise SettingsError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+            raise SettingsError(f"{name} must be one of {', '.join(map(repr, choices))}, not {_shown(value)}")
         return value.strip().lower()
 
     return parse
@@ -120,7 +120,7 @@ def _boolean(name: str, value: object) -> bool:
     try:
         return words[str(value).strip().lower()]
     except KeyError:
-        raise SettingsError(f"{name} must be true or false, not {value!r}") from None
+        raise SettingsError(f"{name} must be true or false, not {_shown(value)}") from None
 
 
 def _number(least: float, most: float = math.inf, *, above: bool = False) -> Callable[[str, object], float]:
@@ -130,10 +130,10 @@ def _number(least: float, most: float = math.inf, *, above: bool = False) -> Cal
         except (ValueError, OverflowError):
             number = math.nan
         if math.isnan(number):
-            raise SettingsError(f"{name} must be a number, not {value!r}")
+            raise SettingsError(f"{name} must be a number, not {_shown(value)}")
         if not least <= number <= most or (above and number == least):
             bounds = f"{'above' if above else 'at least'} {least:g}" + (f" and at most {most:g}" if most < DAY else "")
-            raise SettingsError(f"{name} must be {bounds}, not {value!r}")
+            raise SettingsError(f"{name} must be {bounds}, not {_shown(value)}")
         return number
 
     return parse
@@ -145,7 +145,7 @@ def _whole(least: int, most: int) -> Callable[[str, object], int]:
     def parse(name: str, value: object) -> int:
         parsed = number(name, value)
         if not parsed.is_integer():
-            raise SettingsError(f"{name} must be a whole number, not {value!r}")
+            raise SettingsError(f"{name} must be a whole number, not {_shown(value)}")
         return int(parsed)
 
     return parse
@@ -154,7 +154,7 @@ def _whole(least: int, most: int) -> Callable[[str, object], int]:
 def _timeout(name: str, value: object) -> tuple[float, float]:
     seconds = _number(0, DAY, above=True)
     try:
-        connect, read = value if isinstance(value, list | tuple) else (value, value)
+        connect, read = _items(value) if isinstance(value, list | tuple) else (value, value)
     except ValueError:
         raise SettingsError(f"{name} must be [connect, read] in seconds, such as [3.05, 10]") from None
     return seconds(name, connect), seconds(name, read)
@@ -163,9 +163,20 @@ def _timeout(name: str, value: object) -> tuple[float, float]:
 def _names(name: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, list | tuple | set | frozenset):
         raise SettingsError(f"{name} must be a list of property names, such as ['plan', 'seats']")
-    if not all(isinstance(item, str) for item in value):
+    names = _items(value) if isinstance(value, list | tuple) else list(value)
+    if not all(isinstance(item, str) for item in names):
         raise SettingsError(f"{name} must hold property names, that is texts, only")
-    return tuple(sorted(value))
+    return tuple(sorted(names))
+
+
+def _items(values: list[Any] | tuple[Any, ...]) -> list[Any]:
+    """The items, asked for one by one: the lists of a dictConfig convert what is asked for (``cfg://..``)."""
+    return [values[index] for index in range(len(values))]
+
+
+def _shown(value: object) -> str:
+    """The value as a message may show it: a setting of a wrong type may be anything, and of any size."""
+    return brief(value) if is_a(value, str, int, float) else f"one of type {type_name(value)}"
 
 
 def _properties(name: str, value: object) -> tuple[tuple[str, str], ...]:
@@ -175,9 +186,10 @@ def _properties(name: str, value: object) -> tuple[tuple[str, str], ...]:
     for key in value:
         if not isinstance(key, str):
             raise SettingsError(f"{name} must have texts as keys")
-        for path, text in unfold(key, value[key], 8_000):
+        for path, unfolded in unfold(key, value[key], 8_000):
+            text = bad_name(path) or unfolded
             if isinstance(text, Untold):
-                raise SettingsError(f"{name}: {path!r} {text.message}: {text.remedy}")
+                raise SettingsError(f"{name}: {brief(path)} {text.message}: {text.remedy}")
             told.append((path, text))
     return tuple(told)
 
@@ -303,6 +315,8 @@ class Settings:
             raise SettingsError(
                 "deliver is false, but calls in 'memory:' can be delivered by nobody else: leave it out"
             )
+        if any(len(text) > settings.value_limit for _, text in settings.properties):
+            raise SettingsError("properties holds a value longer than value_limit: shorten it, or raise value_limit")
         if settings.tag == settings.person_field:
             raise SettingsError("tag and person_field name the same field: choose two names")
         return settings

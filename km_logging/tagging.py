@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from itertools import islice
@@ -218,18 +219,27 @@ def _freeze(key: object, value: object, rules: Rules, properties: dict[str, obje
 
 
 def _stamped(timestamp: object) -> float | None:
-    """The time that structlog's `TimeStamper` put into the event dict: Unix time or ISO 8601; None if it is neither."""
+    """The time that structlog's `TimeStamper` put into the event dict: Unix time or ISO 8601; None if it is neither.
+
+    Without a T and a zone, a stamp of one's own format does not say which clock it means.
+    """
     try:
         if type(timestamp) is str:
-            # Before 3.11, fromisoformat() does not know the Z that TimeStamper writes.
-            stamped = datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
-        elif type(timestamp) in {int, float}:
-            stamped = float(timestamp)  # type: ignore[arg-type]
+            found = _ISO_8601.fullmatch(timestamp)
+            # Before 3.11, fromisoformat() knows neither the Z that TimeStamper writes nor a zone without a colon.
+            stamped = datetime.fromisoformat(_zoned(*found.groups())).timestamp() if found else math.nan
         else:
-            return None
+            stamped = float(timestamp) if type(timestamp) in {int, float} else math.nan  # type: ignore[arg-type]
     except (ValueError, OverflowError, OSError):
         return None
     return stamped if math.isfinite(stamped) else None
+
+
+_ISO_8601 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}(?:\d{3})?)?)(?:(Z)|([+-]\d\d):?(\d\d))?", re.ASCII)
+
+
+def _zoned(moment: str, zulu: str | None, hours: str | None, minutes: str | None) -> str:
+    return f"{moment}+00:00" if zulu else f"{moment}{hours}:{minutes}" if hours else moment
 
 
 class _MarkedText(str):

@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any
 
 from km_logging import wire
-from km_logging.calls import KINDS, MAX_NAME, RESERVED, Call, Problem, brief, call_problems, encodable, is_a
+from km_logging.calls import KINDS, MAX_NAME, Call, Problem, brief, call_problems, is_a
 from km_logging.helpers import Unsaid
 from km_logging.tagging import NESTED_FIELDS, Rules, Snapshot
-from km_logging.values import Untold, is_uuid, plain, told
+from km_logging.values import Untold, bad_name, is_uuid, plain, told
 
 __all__ = ["Told", "recheck", "tell"]
 
@@ -92,7 +92,7 @@ def told_properties(properties: Mapping[str, object], limit: int) -> tuple[dict[
         if value is None:
             continue
         name = _text(key)
-        why = _bad_name(name)
+        why = bad_name(name)
         text = why or (value if type(value) is Untold else told(value, limit))
         if isinstance(text, Untold):
             left_out.append((f"the property {brief(name)}", text))
@@ -115,20 +115,6 @@ def left_out_problem(call: Call, where: str, why: Untold) -> Problem:
     """The problem of a sound call from which something was left out."""
     what = f"the event {brief(call.name)}" if call.kind == "event" else f"a {call.kind} call"
     return Problem(why.kind, f"{where} of {what} {why.message}, and is left out", why.remedy, call)
-
-
-def _bad_name(name: object) -> Untold | None:
-    if not isinstance(name, str):
-        return Untold("bad_property_name", "is named by no text", "name properties by texts")
-    if name in RESERVED:
-        return Untold("reserved_property", "is named like a parameter of the API", "rename it")
-    if not name:
-        return Untold("bad_property_name", "has an empty name", "name it")
-    if len(name) > MAX_NAME:
-        return Untold("bad_property_name", f"has a name of more than {MAX_NAME} characters", "shorten the name")
-    if not encodable(name):
-        return Untold("bad_property_name", "has a name with a lone surrogate", "decode the name properly")
-    return None
 
 
 def _seconds(timestamp: Any) -> int | None:
@@ -155,7 +141,7 @@ def _identity(value: object) -> Any:
 
 
 def _text(value: object) -> Any:
-    """A text as it is; what is none is returned as it came, for `call_problems` or `_bad_name` to say so."""
+    """A text as it is; what is none is returned as it came, for `call_problems` or `bad_name` to say so."""
     return plain(value)
 
 

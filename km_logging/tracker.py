@@ -161,6 +161,8 @@ class Tracker:
 
     def _note(self, problem: Problem) -> None:
         self._ledger.refused[problem.kind].add()
+        if self._pipeline.is_closed:
+            self._revived()
         self._pipeline.put_problem(problem)
 
     def _tell(self, snapshot: Snapshot) -> Told:
@@ -190,7 +192,7 @@ class Tracker:
         """
         if here.ours or _holds_logging_lock():
             return self._ledger.stats(None).pending == 0
-        if not self._ledger.stats(None).pending and not self._pipeline.is_running:
+        if not self._ledger.stats(None).pending:
             return True
         mark = self._pipeline.begin_flush(hurry=False)
         return self._pipeline.end_flush(mark, self._deadline(timeout))

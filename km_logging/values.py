@@ -21,12 +21,12 @@ from functools import cache
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
-from km_logging.calls import MAX_NAME, encodable, is_a, type_name
+from km_logging.calls import MAX_NAME, RESERVED, encodable, is_a, type_name
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-__all__ = ["ATOMS", "MAX_MEMBERS", "Untold", "is_uuid", "plain", "told", "unfold"]
+__all__ = ["ATOMS", "MAX_MEMBERS", "Untold", "bad_name", "is_uuid", "plain", "told", "unfold"]
 
 #: Types of values that nobody can change afterwards, and that cost nothing to keep.
 ATOMS = frozenset({str, int, float, bool, type(None)})
@@ -241,6 +241,21 @@ def plain(value: Any) -> object:
     if is_a(value, int) and not is_a(value, bool):
         return int.__int__(value)
     return float.__float__(value) if is_a(value, float) else value
+
+
+def bad_name(name: object) -> Untold | None:
+    """Why no property may have this name, or None if one may."""
+    if not isinstance(name, str):
+        return Untold("bad_property_name", "is named by no text", "name properties by texts")
+    if name in RESERVED:
+        return Untold("reserved_property", "is named like a parameter of the API", "rename it")
+    if not name:
+        return Untold("bad_property_name", "has an empty name", "name it")
+    if len(name) > MAX_NAME:
+        return Untold("bad_property_name", f"has a name of more than {MAX_NAME} characters", "shorten the name")
+    if not encodable(name):
+        return Untold("bad_property_name", "has a name with a lone surrogate", "decode the name properly")
+    return None
 
 
 def is_uuid(value: object) -> bool:

@@ -595,7 +595,7 @@ def test_a_closed_delivery_gives_nothing_to_evict(machinery):
 
 
 def test_a_success_after_the_pause_closes_the_breaker():
-    breaker = Breaker().failed(0.0, 1.0, patience=5.0).began().succeeded()
+    breaker = Breaker().failed(0.0, 1.0, patience=5.0).began().succeeded(5.0)
     assert breaker == Breaker()
 
 

@@ -704,7 +704,10 @@ def test_logging_shutdown_delivers_and_a_handler_revives_after_it(server):
         logging.config.dictConfig({
             "version": 1,
             "handlers": {"kissmetrics": {
-                "class": "km_logging.KissmetricsHandler", "api_key": "key", "endpoint": sys.argv[1], "drain_timeout": 30,
+                "class": "km_logging.KissmetricsHandler",
+                "api_key": "key",
+                "endpoint": sys.argv[1],
+                "drain_timeout": 30,
             }},
             "root": {"level": "INFO", "handlers": ["kissmetrics"]},
         })

@@ -30,9 +30,10 @@ def expected_verdict(status):
     return DELIVERED if status in range(200, 300) else RETRY
 
 
-@pytest.mark.parametrize("status", range(100, 600))
-def test_each_status_has_the_verdict_of_the_contract(status):
-    assert verdict(Answer(status)) is expected_verdict(status)
+def test_each_status_has_the_verdict_of_the_contract():
+    assert {status: verdict(Answer(status)) for status in range(100, 600)} == {
+        status: expected_verdict(status) for status in range(100, 600)
+    }
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, *range(401, 408), 408, 425, 429, 500, 502, 503, 504, 599])
@@ -63,12 +64,12 @@ def test_any_other_2xx_is_delivered(status):
     assert verdict(Answer(status, is_html=True)) is DELIVERED
 
 
-@pytest.mark.parametrize("status", [*range(100, 600), None, 0, -1, 999, 10**20])
 @pytest.mark.parametrize("is_html", [False, True])
-def test_exactly_the_first_row_that_fits_decides(status, is_html):
-    answer = Answer(status, is_html)
-    rows = [verdict for _, fits, verdict in policy.VERDICTS if fits(answer, status or 0)]
-    assert verdict(answer) is rows[0]
+def test_exactly_the_first_row_that_fits_decides(is_html):
+    for status in (*range(100, 600), None, 0, -1, 999, 10**20):
+        answer = Answer(status, is_html)
+        rows = [verdict for _, fits, verdict in policy.VERDICTS if fits(answer, status or 0)]
+        assert verdict(answer) is rows[0], answer
 
 
 def test_every_row_of_the_table_is_needed_and_says_what_it_is_about():
@@ -166,7 +167,7 @@ def _five_hours_west(monkeypatch):
     ],
 )
 def test_every_form_of_an_http_date_is_universal_time(header):
-    """RFC 9110, 5.6.7: the three forms of an HTTP date are in UTC, whatever this machine's zone; asctime's says none."""
+    """RFC 9110, 5.6.7: all three forms of an HTTP date are in UTC, whatever zone this machine is in; one names none."""
     assert retry_after(header, NOW) == 120.0
 
 
@@ -201,17 +202,17 @@ PROBING = OPEN.began()
 ASKED = CLOSED.failed(100.0, 1.0, 60.0)
 
 TRANSITIONS = {
-    "closed, success": (CLOSED.succeeded(), CLOSED),
+    "closed, success": (CLOSED.succeeded(NOW), CLOSED),
     "closed, an attempt begins": (CLOSED.began(), CLOSED),
     "closed, first failure": (CLOSED.failed(100.0, 1.0, None), Breaker(failures=1)),
     "closed, second failure": (after_failures(2), Breaker(failures=2)),
-    "two failures, success": (after_failures(2).succeeded(), CLOSED),
+    "two failures, success": (after_failures(2).succeeded(NOW), CLOSED),
     "third failure opens it": (OPEN, Breaker(failures=3, until=100.5)),
     "jitter shortens the pause": (after_failures(3, jitter=0.5), Breaker(failures=3, until=100.25)),
     "open, failures that were under way do not count": (OPEN.failed(100.2, 1.0, None), OPEN),
-    "open, a success that was under way closes it": (OPEN.succeeded(), CLOSED),
+    "open, a success that was under way closes it": (OPEN.succeeded(NOW), CLOSED),
     "half open, one attempt begins": (PROBING, Breaker(failures=3, until=100.5, probing=True)),
-    "half open, the probe succeeds": (PROBING.succeeded(), CLOSED),
+    "half open, the probe succeeds": (PROBING.succeeded(NOW), CLOSED),
     "half open, the probe fails: open for longer": (
         PROBING.failed(101.0, 1.0, None),
         Breaker(failures=4, until=102.0),
@@ -228,7 +229,8 @@ TRANSITIONS = {
         ASKED.began().failed(160.0, 1.0, 30.0),
         Breaker(failures=3, until=190.0, asked=True),
     ),
-    "asked, the probe succeeds": (ASKED.began().succeeded(), CLOSED),
+    "asked, the probe succeeds": (ASKED.began().succeeded(160.0), CLOSED),
+    "asked, a success that was under way does not end it": (ASKED.succeeded(110.0), ASKED),
     "hurried, our own pause ends": (OPEN.hurried(), Breaker(failures=3)),
     "hurried, the server's stays": (ASKED.hurried(), ASKED),
     "hurried, closed": (CLOSED.hurried(), CLOSED),
@@ -254,7 +256,7 @@ ALLOWS = {
     "hurried": (OPEN.hurried(), 100.0, True),
     "probe failed": (PROBING.failed(101.0, 1.0, None), 101.9, False),
     "probe failed, later": (PROBING.failed(101.0, 1.0, None), 102.0, True),
-    "probe succeeded": (PROBING.succeeded(), 101.0, True),
+    "probe succeeded": (PROBING.succeeded(NOW), 101.0, True),
 }
 
 
@@ -279,7 +281,7 @@ def test_whatever_happens_a_breaker_never_stays_shut(steps):
         if step == "begin" and breaker.allows(now):
             breaker, under_way = breaker.began(), under_way + 1
         elif step == "succeed" and under_way:
-            breaker, under_way = breaker.succeeded(), under_way - 1
+            breaker, under_way = breaker.succeeded(now), under_way - 1
         elif step == "fail" and under_way:
             breaker, under_way = breaker.failed(now, jitter, None), under_way - 1
         elif step == "ask" and under_way:

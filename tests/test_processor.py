@@ -301,6 +301,21 @@ def test_two_processors_in_one_chain_make_one_call(make_processor, server):
     assert second.stats().accepted == 0
 
 
+def test_processor_and_handler_with_equal_settings_share_one_tracker_and_closing_one_leaves_the_other(
+    make_processor, key, logger, server
+):
+    processor, handler = make_processor(), km.KissmetricsHandler(api_key=key, endpoint=server.endpoint)
+    logger.addHandler(handler)
+    log, _printed = logger_of(processor)
+    log.info("Signed Up", km="event", person="bob")
+    processor.close()
+    before = set(threading.enumerate())
+    logger.info("Signed In", extra=km.event("bob"))
+    assert handler.flush(HANG)
+    assert {thread for thread in set(threading.enumerate()) - before if "listener" in thread.name} == set()
+    assert handler.stats().delivered == processor.stats().delivered == 2
+
+
 def test_a_logger_with_a_bound_call_makes_one_of_each_line(make_processor, server):
     processor = make_processor()
     log, _printed = logger_of(processor)
@@ -590,39 +605,42 @@ class Plan(enum.Enum):
 
 BOUND = {"request_id": "r-1", "path": "/signup"}
 
+EVENT: EventDict = {"event": "Signed Up", "km": "event", "person": "bob"}
+SET: EventDict = {"event": "Profile saved", "km": "set", "person": 7}
+MEMBERS = {"a": Plan.PRO, "b": {"x", "y"}, "c": b"c", "d": dt.date(2024, 2, 29), "e": uuid.UUID(int=1), "f": None}
+LOCAL_NOON = dt.datetime.fromtimestamp(NOON + 0.5)  # noqa: DTZ006 - a naive one is local
+
 FORMS: dict[str, EventDict] = {
-    "flat": {"event": "Signed Up", "km": "event", "person": "bob", "plan": "pro"},
-    "flat, explicit": {"event": "x", "km": "event", "person": "bob", "km_name": "Signed Up", "km_timestamp": NOON + 0.5},
-    "flat, a datetime": {"event": "x", "km": "set", "person": 7, "km_timestamp": dt.datetime.fromtimestamp(NOON + 0.5)},  # noqa: DTZ006
-    "flat, values": {"event": "x", "km": "set", "person": 7, "v": 5.0, "w": [1, 2], "x": {"b"}, "y": b"y", "z": Plan.PRO},
-    "flat, a mapping": {"event": "x", "km": "set", "person": 7, "geo": {"city": "Rome", "at": {"lat": 41.9}}},
-    "flat, a mapping of values": {"event": "x", "km": "set", "person": 7, "geo": {"size": Decimal("1.50")}},
-    "flat, a mapping of more values": {
-        "event": "x",
-        "km": "set",
-        "person": 7,
-        "m": {"a": Plan.PRO, "b": {"x", "y"}, "c": b"c", "d": dt.date(2024, 2, 29), "e": uuid.UUID(int=1), "f": None},
-    },
-    "flat, keys that are numbers": {"event": "x", "km": "set", "person": 7, "m": {1: "a", 2: {3: "b"}}},
+    "flat": {**EVENT, "plan": "pro"},
+    "flat, explicit": {**EVENT, "km_name": "Signed In", "km_timestamp": NOON + 0.5},
+    "flat, a datetime": {**SET, "km_timestamp": LOCAL_NOON},
+    "flat, values": {**SET, "v": 5.0, "w": [1, 2], "x": {"b"}, "y": b"y", "z": Plan.PRO},
+    "flat, a mapping": {**SET, "geo": {"city": "Rome", "at": {"lat": 41.9}}},
+    "flat, a mapping of values": {**SET, "geo": {"size": Decimal("1.50")}},
+    "flat, a mapping of more values": {**SET, "m": MEMBERS},
+    "flat, keys that are numbers": {**SET, "m": {1: "a", 2: {3: "b"}}},
     "flat, an alias": {"event": "x", "km": "alias", "person": uuid.UUID(int=1), "identity": uuid.UUID(int=2)},
-    "flat, an event's identity": {"event": "x", "km": "event", "person": "bob", "identity": uuid.UUID(int=2)},
+    "flat, an event's identity": {**EVENT, "identity": uuid.UUID(int=2)},
     "nested": {"event": "Signed Up", "km": {"call": "event", "person": "bob", "properties": {"plan": "pro"}}},
     "nested, person outside": {"event": "Signed Up", "km": {"call": "event"}, "person": "bob"},
     "nested, a time": {"event": "", "km": {"call": "set", "person": "bob", "timestamp": NOON + 0.5}},
-    "nested, values": {"event": "", "km": {"call": "set", "person": 5, "properties": {"a": Decimal(1), "b": {"c": Plan.PRO}}}},
+    "nested, values": {"event": "", "km": {"call": "set", "person": 5, "properties": {"m": MEMBERS, **MEMBERS}}},
     "helper": {"event": "Signed Up", **km.event("bob", plan="pro")},
     "helper, a name": {"event": "x", **km.event("bob", "Signed Up", timestamp=NOON)},
     "helper, values": {"event": "x", **km.set("bob", price=Decimal("1.50"), geo={"city": "Rome"}, tags=["a", "b"])},
     "helper, an alias": {"event": "x", **km.alias(5, uuid.UUID(int=2))},
-    "untellable values": {"event": "x", "km": "event", "person": "bob", "bad": math.nan, "o": object(), "plan": "pro"},
-    "untellable members": {"event": "x", "km": "event", "person": "bob", "m": {"bad": math.inf, "good": 1}, "_private": 1},
-    "a long value": {"event": "x", "km": "event", "person": "bob", "long": "x" * 513, "plan": "pro"},
+    "untellable values": {**EVENT, "bad": math.nan, "o": object(), "plan": "pro"},
+    "untellable members": {**EVENT, "m": {"bad": math.inf, "good": 1}, "_private": 1},
+    "a long value": {**EVENT, "long": "x" * 513, "plan": "pro"},
     "reserved names": {"event": "x", "km": {"call": "set", "person": "bob", "properties": {"_k": "x", "plan": "pro"}}},
-    "no room": {"event": "x", "km": "set", "person": "bob", **{f"v{number:02}": "ü" * 200 for number in range(10)}},
-}  # fmt: skip
+    "no room": {**SET, **{f"v{number:02}": "ü" * 200 for number in range(10)}},
+}
 
 
-@pytest.mark.parametrize("stamper", [None, {"fmt": "iso"}, {"fmt": "iso", "utc": False}, {"fmt": None}, {"fmt": "%H:%M"}], ids=str)  # fmt: skip
+STAMPERS = [None, {"fmt": "iso"}, {"fmt": "iso", "utc": False}, {"fmt": None}, {"fmt": "%H:%M"}]
+
+
+@pytest.mark.parametrize("stamper", STAMPERS, ids=str)
 @pytest.mark.parametrize("form", FORMS)
 def test_an_annotated_line_reads_again_as_the_very_same_call(form, stamper, told):
     """Whatever form it has, with the same settings, by somebody who has neither the context nor the clock."""
@@ -664,9 +682,7 @@ def test_an_annotated_line_reads_again_alike_without_what_contextvars_had_bound(
 
 
 _names = st.one_of(
-    st.sampled_from(
-        ["plan", "geo", "geo.city", "identity", "request_id", "_private", "", "name", "exception", "x" * 256]
-    ),
+    st.sampled_from(["", "x" * 256, *"plan geo geo.city identity request_id _private name exception".split()]),
     st.text(max_size=5),
 )
 _scalars = st.one_of(
@@ -698,9 +714,8 @@ _moments = st.one_of(
     st.floats(1_230_768_000, 2**33),
     st.datetimes(dt.datetime(2010, 1, 1), dt.datetime(2100, 1, 1), timezones=st.just(dt.timezone.utc)),  # noqa: DTZ001
 )
-_fields = st.dictionaries(
-    _names.filter(lambda name: name not in {"km", "person", "event", "timestamp"}), _values, max_size=5
-)
+_SAID_OTHERWISE = {"km", "person", "event", "timestamp"}
+_fields = st.dictionaries(_names.filter(lambda name: name not in _SAID_OTHERWISE), _values, max_size=5)
 
 
 @st.composite

@@ -15,8 +15,10 @@ Redirects are not followed, and nothing is retried here: that is `delivery`'s bu
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
@@ -66,7 +68,7 @@ class RequestsSender:
                 except _ForeignConnectionError:
                     self._pool = None
             return self._send_by_session(target)
-        except Exception as error:  # noqa: BLE001 - adapters, hooks and auth are anybody's code
+        except BaseException as error:  # noqa: BLE001 - adapters, hooks and auth are anybody's code
             return Answer(None, error=_described(error))
 
     def close(self) -> None:
@@ -78,6 +80,7 @@ class RequestsSender:
         adapter: Any = session.get_adapter(str(self._prepared.url))
         return (
             _is_from(session.send, requests.sessions)
+            and _is_from(session.prepare_request, requests.sessions)
             and _is_from(adapter.send, requests.adapters)
             and _is_from(adapter.add_headers, requests.adapters)
             and not (session.auth or session.params or any(session.hooks.values()))
@@ -114,11 +117,13 @@ class _PoolWay:
         adapter.cert_verify(pool, prepared.url, options["verify"], options["cert"])
         if not issubclass(pool.ConnectionCls, _QueryAdding):
             pool.ConnectionCls = type(pool.ConnectionCls.__name__, (_QueryAdding, pool.ConnectionCls), {})
+            _close_idle(pool)
         self._pool = pool
         # Through an HTTP proxy the whole URL is asked for, else the path.
         self._prefix = adapter.request_url(prepared, options["proxies"]).removesuffix(f"{settings.endpoint.base}/")
         self._headers = dict(prepared.headers)
-        self._timeout = urllib3.Timeout(*settings.timeout)
+        connect, read = settings.timeout
+        self._timeout = urllib3.Timeout(connect=connect, read=read)
 
     def send(self, target: str) -> Answer:
         path, _, _thread.query = target.partition("?")
@@ -134,7 +139,8 @@ class _PoolWay:
             decode_content=False,
         )
         body = response.read(_BODY)
-        response.release_conn() if len(body) < _BODY else response.close()
+        # Only a read that finds the end tells a body that was cut off from a whole one.
+        response.close() if response.read(1) else response.release_conn()
         if _thread.query:
             raise _ForeignConnectionError
         return _answer(response.status, response.headers, body)
@@ -156,7 +162,7 @@ class _QueryAdding:
 
     def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
         query, _thread.query = _thread.query, ""
-        super().putrequest(method, f"{url}?{query}", *args, **options)  # type: ignore[misc]
+        super().putrequest(method, f"{url}?{query}" if query else url, *args, **options)  # type: ignore[misc]
 
 
 def _own_session(settings: Settings) -> requests.Session:
@@ -174,8 +180,22 @@ def _is_from(method: object, module: ModuleType) -> bool:
     return getattr(function, "__globals__", None) is vars(module)
 
 
+def _close_idle(pool: Any) -> None:
+    """Have a pool open new connections: those that the application had opened with its session are none of ours."""
+    places = 0
+    with suppress(queue.Empty):
+        while True:
+            connection = pool.pool.get(block=False)
+            places += 1
+            if connection is not None:
+                connection.close()
+    for _ in range(places):
+        pool.pool.put(None)
+
+
 def _answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-    page = "html" in headers.get("Content-Type", "").lower() or body.lstrip()[:9].lower() in {b"<!doctype", b"<html>"}
+    begins_as_one = body.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html"))
+    page = begins_as_one or "html" in headers.get("Content-Type", "").lower()
     return Answer(status, is_html=page, retry_after=headers.get("Retry-After"))
 
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from km_logging.sandbox import Sandbox, Store
-from km_logging.sandbox.app import GIF
+from km_logging.sandbox.app import GIF, create_app
 from km_logging.sandbox.checks import receive
 from km_logging.sandbox.query import MAX_QUERY
 from km_logging.sandbox.stream import events, resumed
@@ -179,6 +179,23 @@ def test_bytes_above_ascii_may_come_in_pieces_and_after_another_request(sandbox:
         answers = b"".join(iter(lambda: connection.recv(65_536), b""))
     assert answers.count(GIF) == 2
     assert [(call.person, call.properties) for call in sandbox.calls] == [("Zoë", {"a": "ë\nz"})] * 2
+
+
+def test_no_query_is_left_for_whoever_serves_the_application_to_log() -> None:
+    """Access logs are written from the scope when the answer begins; any ASGI server may write them."""
+    scope = {"type": "http", "method": "GET", "path": "/e", "query_string": EVENT.encode(), "headers": []}
+    queries: list[object] = []
+
+    async def no_body() -> dict[str, object]:
+        return {"type": "http.request"}
+
+    async def note_query(_message: object) -> None:
+        queries.append(scope["query_string"])
+
+    store = Store()
+    asyncio.run(create_app(store)(scope, no_body, note_query))
+    assert queries == [b"", b""]
+    assert [call.person for call in store.calls()] == ["bob"]
 
 
 @settings(deadline=None)

@@ -9,27 +9,25 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from support.tracking import GUARD, KEY
 
-#: Stands before every script; a script that hangs shows where, and ends.
+#: Stands before every script. A script that hangs is asked where, by SIGUSR1, and killed. A forked child says it itself
+#: and ends. (No watchdog of `faulthandler`: it is a thread, and a child without it could not even exit.)
 PRELUDE = f"""\
 import atexit, dataclasses, faulthandler, json, logging, os, signal, sys, threading, time
-guard = lambda: faulthandler.dump_traceback_later({GUARD - 3}, exit=True)
-guard(); os.register_at_fork(after_in_child=guard)
+faulthandler.register(signal.SIGUSR1)
+faulthandler.register(signal.SIGALRM, chain=True)
+os.register_at_fork(after_in_child=lambda: signal.alarm({int(GUARD) - 5}))
 import km_logging as km
 
 def report(stats, **more):
     print(json.dumps(dataclasses.asdict(stats) | more), flush=True)
 
-"""
-
-MAIN = """\
-if __name__ == "__main__":
-    main()
 """
 
 
@@ -97,6 +95,9 @@ class Script:
         try:
             out, err = self._process.communicate(timeout=GUARD)
         except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGUSR1)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.communicate(timeout=1)
             self._process.kill()
             out, err = self._process.communicate()
             raise AssertionError(f"the process did not end:\n{out}\n{err}") from None
