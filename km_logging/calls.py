@@ -143,8 +143,8 @@ def encodable(text: str) -> bool:
 
 def brief(thing: object, limit: int = 60) -> str:
     """A short quoted form of ``thing`` for a message; only text and numbers are shown, others by their type."""
-    if type(thing) in {int, float, bool} and not (type(thing) is int and thing.bit_length() > limit * 3):
-        return repr(thing)
+    if type(thing) is int and thing.bit_length() < limit * 3:
+        return str(thing)
     if not is_a(thing, str):
         return f"of type {type_name(thing)}"
     text = str.__str__(thing)

@@ -80,6 +80,11 @@ class Pipeline:
         return self._calls.pending
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way: no call pending, and no problem unsaid."""
+        return self.pending == 0 and (not self.is_running or self._calls.is_done)
+
+    @property
     def oldest(self) -> float | None:
         """When the oldest pending call was accepted, Unix time; None if none is pending."""
         in_outbox = self._delivery.oldest

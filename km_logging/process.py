@@ -81,12 +81,10 @@ def watch(tracker: Renewable) -> None:
 
 
 def arm() -> None:
-    """Register the hooks for the end of this process, once. Called with the first call, in the caller's thread."""
+    """Register what ends this process if it is a child of `multiprocessing`. Called with the first call."""
     global _armed  # noqa: PLW0603 - there is one process
     if _armed == os.getpid():
         return
-    if _armed is None:
-        atexit.register(_at_exit)  # a forked child inherits it
     _armed = os.getpid()
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
@@ -147,6 +145,10 @@ def _in_child() -> None:
     for tracker in list(_trackers):
         tracker.renew()
 
+
+# Functions run in reverse order: registered with the import, this one comes after those of the application, which may
+# log, and before logging.shutdown. A forked child inherits it.
+atexit.register(_at_exit)
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)

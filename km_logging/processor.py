@@ -13,6 +13,7 @@ from km_logging.identity import bound_by_structlog, identified
 from km_logging.tagging import from_event_dict, mark
 from km_logging.telling import nested_form, tell
 from km_logging.tracker import Tracker
+from km_logging.wire import encode
 
 __all__ = ["KissmetricsProcessor"]
 
@@ -82,5 +83,6 @@ class KissmetricsProcessor(FrontEnd):
         event_dict.update(told)
         # Whoever reads the line has neither this context nor this clock.
         read = tell(from_event_dict(event_dict, tracker.rules, None, dict, 0.0), tracker.rules)
-        if read.call != call or read.problems or len(told) < len(call.properties.keys() - dict(tracker.rules.defaults)):
+        alike = read.call is not None and not read.problems and encode(read.call) == encode(call)
+        if not is_flat or not alike or len(told) < len(call.properties.keys() - dict(tracker.rules.defaults)):
             event_dict[self._tag] = mark(nested_form(call), tracker.address)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 
@@ -64,6 +65,8 @@ class CallQueue:
         self._capacity = capacity
         self._items: deque[Item] = deque()
         self._in_hand: Batch = []
+        self._in_hand_since = 0.0
+        self._busy = False
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._asleep = False
         self._hurried = False
@@ -87,14 +90,15 @@ class CallQueue:
 
     @property
     def is_done(self) -> bool:
-        """Whether the listener has looked at everything: the queue is empty, and it waits for more."""
-        return self._asleep and not self._items
+        """Whether the listener has looked at everything that was put."""
+        return not self._items and not self._busy  # in this order: it is busy before it takes
 
     @property
     def moment(self) -> float | None:
         """When the oldest snapshot that the listener has not done with was logged, Unix time, or None."""
         items = [*self._in_hand, *list(self._items)]
-        return next((item.moment for item in items if isinstance(item, Snapshot)), None)
+        since = self._in_hand_since if self._in_hand else None
+        return next((item.moment for item in items if isinstance(item, Snapshot)), since)
 
     def put_nowait(self, item: Item) -> None:
         """Append, whatever the capacity says. Re-entrant; never blocks."""
@@ -106,14 +110,16 @@ class CallQueue:
     def get(self, block: bool = True) -> Batch | None:  # noqa: FBT001, FBT002 - the signature of a queue
         """Wait for items, let more gather, and take them all; None once the queue is closed and empty."""
         # Between these two lines nothing is lost: a put that comes before the look is seen, one that comes after rings.
-        self._in_hand = []
+        self._busy, self._in_hand = False, []
         self._asleep = block
         if block and not self._items and not self._closed:
             self._bell.get()
         self._asleep = False
         if not (self._hurried or self._closed) and len(self._items) < BATCH:
             self._linger()
+        self._busy = True
         batch = self._in_hand = self._take()
+        self._in_hand_since = time.time()
         if not self._items:
             self._hurried = False
         return None if self._closed and not batch else batch

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from km_logging.calls import MAX_NAME, brief, is_a, type_name
+from km_logging.calls import MAX_NAME, brief
 from km_logging.errors import SettingsError
 from km_logging.values import Untold, bad_name, unfold
 
@@ -118,8 +118,8 @@ def _boolean(name: str, value: object) -> bool:
         return value
     words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
     try:
-        return words[str(value).strip().lower()]
-    except KeyError:
+        return words[value.strip().lower()] if isinstance(value, str) else {1: True, 0: False}[value]  # type: ignore[index]
+    except (KeyError, TypeError):
         raise SettingsError(f"{name} must be true or false, not {_shown(value)}") from None
 
 
@@ -176,7 +176,7 @@ def _items(values: list[Any] | tuple[Any, ...]) -> list[Any]:
 
 def _shown(value: object) -> str:
     """The value as a message may show it: a setting of a wrong type may be anything, and of any size."""
-    return brief(value) if is_a(value, str, int, float) else f"one of type {type_name(value)}"
+    return repr(value) if type(value) in {float, bool} else brief(value)
 
 
 def _properties(name: str, value: object) -> tuple[tuple[str, str], ...]:

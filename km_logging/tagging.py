@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
@@ -211,10 +211,12 @@ def _freeze(key: object, value: object, rules: Rules, properties: dict[str, obje
         properties[brief(name)] = Untold("bad_property_name", "is named by no text", "name properties by texts")
     elif not (rules.allow_all or rules.may_allow(name)):
         return
-    elif type(value) is Unsaid:
-        properties[name] = value.why
     else:
-        unfolded = [(name, value)] if type(value) in ATOMS else unfold(name, value, rules.limit)
+        unfolded: Iterable[tuple[str, object]] = [(name, value)]
+        if type(value) is Unsaid:
+            unfolded = [(name, value.why)]
+        elif type(value) not in ATOMS:
+            unfolded = unfold(name, value, rules.limit)
         properties.update((path, text) for path, text in unfolded if rules.allow_all or rules.allows(path))
 
 

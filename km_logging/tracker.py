@@ -146,7 +146,7 @@ class Tracker:
 
     def _admit(self, item: Snapshot | Call) -> bool:
         self._ledger.taken.add()
-        if self._pipeline.is_closed and not self._revived():
+        if (self._closed or self._pipeline.is_closed) and not self._revived():
             self._ledger.dropped["closed"].add()
             return False
         if not self._pipeline.put(item):
@@ -192,7 +192,7 @@ class Tracker:
         """
         if here.ours or _holds_logging_lock():
             return self._ledger.stats(None).pending == 0
-        if not self._ledger.stats(None).pending:
+        if self._pipeline.is_idle:
             return True
         mark = self._pipeline.begin_flush(hurry=False)
         return self._pipeline.end_flush(mark, self._deadline(timeout))
@@ -250,9 +250,32 @@ class Tracker:
         return True
 
 
-#: Trackers that front ends share by having equal settings.
-_shared: dict[Settings, Tracker] = {}
-_sharing = threading.Lock()
+class _Shared:
+    """The trackers that front ends share by having equal settings."""
+
+    def __init__(self) -> None:
+        self._trackers: dict[Settings, Tracker] = {}
+        self.renew()
+        process.watch(self)
+
+    def renew(self) -> None:
+        """In a forked child: whoever held the lock is not there."""
+        self._lock = threading.Lock()
+
+    def tracker(self, settings: Settings) -> Tracker:
+        """The one for these settings, made if there is none."""
+        with self._lock:
+            try:
+                tracker = self._trackers.get(settings)
+            except TypeError:
+                # A callback that cannot be hashed cannot be compared with another either: a tracker of its own.
+                return _tracker_of(settings)
+            if tracker is None:
+                tracker = self._trackers[settings] = _tracker_of(settings)
+            return tracker
+
+
+_shared = _Shared()
 
 
 def shared(given: Mapping[str, object]) -> Tracker:
@@ -261,16 +284,7 @@ def shared(given: Mapping[str, object]) -> Tracker:
     Raises:
         SettingsError: as for `Tracker`.
     """
-    settings = Settings.resolve(given, os.environ)
-    with _sharing:
-        try:
-            tracker = _shared.get(settings)
-        except TypeError:
-            # A callback that cannot be hashed cannot be compared with another either: a tracker of its own.
-            return _tracker_of(settings)
-        if tracker is None:
-            tracker = _shared[settings] = _tracker_of(settings)
-        return tracker
+    return _shared.tracker(Settings.resolve(given, os.environ))
 
 
 def _tracker_of(settings: Settings) -> Tracker:

@@ -133,7 +133,9 @@ def test_structlog_in_a_callback_is_not_tracked(server):
 
 def test_a_bare_tracker_in_a_callback_is_not_tracked(server):
     said = []
-    with tracker_for(server.endpoint, before_send=lambda call: said.append(tracker.event("eve", "X")) or call) as tracker:
+    with tracker_for(
+        server.endpoint, before_send=lambda call: said.append(tracker.event("eve", "X")) or call
+    ) as tracker:
         tracker.event("bob", "Signed Up")
         assert tracker.flush()
         assert tracker.stats().accepted == 1

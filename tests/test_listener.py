@@ -1,109 +1,23 @@
-"""The queue and its listener: nothing is lost between a log call and the outbox, whatever callbacks do."""
+"""The listener: nothing is lost between a log call and the outbox, whatever callbacks do."""
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections import Counter, deque
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 import km_logging as km
-from km_logging import listener, queueing
+from km_logging import listener
 from km_logging.calls import Call, Problem
-from km_logging.queueing import CallQueue, Mark
+from km_logging.queueing import CallQueue
 from support.tracking import GUARD, KEY, eventually, people, tracker_for
 
 
 def _call(number: int) -> Call:
     return Call("set", f"p{number}", timestamp=1262304000)
-
-
-# The queue.
-
-
-def test_what_was_put_comes_out_in_order_and_in_batches():
-    calls = CallQueue(10_000)
-    items = [*map(_call, range(queueing.BATCH + 5)), Mark()]
-    for item in items:
-        calls.put_nowait(item)
-    first, second = calls.get(), calls.get()
-    assert first + second == items
-    assert len(first) == queueing.BATCH
-
-
-def test_items_that_come_one_after_another_are_gathered_into_one_batch():
-    """The reader, once woken, waits for more; so a burst wakes it once."""
-    calls = CallQueue(100)
-    batches = []
-    reader = threading.Thread(target=lambda: batches.append(calls.get()))
-    reader.start()
-    eventually(lambda: calls._asleep)
-    for number in range(50):
-        calls.put_nowait(_call(number))
-    reader.join(GUARD)
-    assert sum(map(len, batches)) == 50
-
-
-def test_a_hurry_ends_the_gathering(monkeypatch):
-    monkeypatch.setattr(queueing, "LINGER", GUARD * 2)
-    calls = CallQueue(100)
-    got = queue.SimpleQueue()
-    threading.Thread(target=lambda: got.put(calls.get()), daemon=True).start()
-    eventually(lambda: calls._asleep)
-    calls.put_nowait(_call(0))
-    calls.hurry()
-    assert got.get(timeout=GUARD) == [_call(0)]
-
-
-def test_a_closed_queue_gives_what_is_in_it_and_then_nothing_more():
-    calls = CallQueue(10)
-    calls.put_nowait(_call(0))
-    calls.close()
-    assert calls.get() == [_call(0)]
-    assert calls.get() is None
-
-
-def test_close_wakes_a_reader_that_waits():
-    calls = CallQueue(10)
-    got = queue.SimpleQueue()
-    threading.Thread(target=lambda: got.put(calls.get()), daemon=True).start()
-    eventually(lambda: calls._asleep)
-    calls.close()
-    assert got.get(timeout=GUARD) is None
-
-
-def test_nothing_is_lost_or_doubled_while_many_threads_put_and_one_takes(monkeypatch):
-    """However put and get interleave, the reader is woken for everything; a lost wake-up would hang it."""
-    monkeypatch.setattr(queueing, "LINGER", 0.0)
-    calls, taken = CallQueue(10**6), []
-
-    def take() -> None:
-        while (batch := calls.get()) is not None:
-            taken.extend(batch)
-
-    reader = threading.Thread(target=take)
-    reader.start()
-    pause = threading.Event()
-
-    def put(thread: int) -> None:
-        for number in range(1_000):
-            calls.put_nowait(_call(thread * 1_000 + number))
-            if number % 10 == 0:
-                pause.wait(0.0002)  # so that the reader falls asleep between
-
-    writers = [threading.Thread(target=put, args=(thread,)) for thread in range(4)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(GUARD)
-    eventually(lambda: len(taken) == 4_000, "the last item")
-    calls.close()
-    reader.join(GUARD)
-    assert Counter(call.person for call in taken) == Counter(f"p{number}" for number in range(4_000))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
@@ -134,51 +48,6 @@ def test_the_reader_survives_those_who_evict(count):
     reader.start()
     reader.join(GUARD)
     eventually(lambda: len(taken) + sum(evicted) == count, timeout=GUARD / 6)
-
-
-def test_a_mark_that_one_who_evicts_stepped_over_wakes_the_reader(monkeypatch):
-    """`flush` has put a mark; while `drop_oldest` holds it in its hands, the reader finds nothing and falls asleep."""
-    calls, mark, got, is_call = CallQueue(10), Mark(), queue.SimpleQueue(), queueing._is_call
-    reader = threading.Thread(target=lambda: got.put(calls.get()), daemon=True)
-
-    def look(item: object) -> bool:
-        if reader.ident is None:
-            reader.start()
-            with suppress(AssertionError):
-                eventually(lambda: calls._asleep, timeout=1)
-        return is_call(item)
-
-    monkeypatch.setattr(queueing, "_is_call", look)
-    calls.put_nowait(mark)
-    assert not calls.evict()
-    assert got.get(timeout=GUARD / 3) == [mark]
-
-
-def test_room_wakes_one_who_waits_although_others_gave_up_before():
-    """Those who gave up waiting do not stand in the way of those who wait still."""
-    calls, entered = CallQueue(1), queue.SimpleQueue()
-    calls.put_nowait(_call(0))
-    assert calls.get() == [_call(0)]
-    for _ in range(5):
-        calls.wait_for_room(0.001)
-    before = len(calls._waiters)
-    threading.Thread(target=lambda: entered.put(calls.wait_for_room(GUARD * 2)), daemon=True).start()
-    eventually(lambda: len(calls._waiters) > before)
-    calls.left()
-    entered.get(timeout=GUARD / 3)
-
-
-def test_calls_that_left_the_queue_still_take_room_until_they_end():
-    calls = CallQueue(2)
-    calls.put_nowait(_call(0))
-    calls.put_nowait(_call(1))
-    calls.get()
-    assert calls.is_full
-    calls.left()
-    assert not calls.is_full
-
-
-# The listener.
 
 
 def test_a_call_is_told_in_the_listener_s_thread_with_what_the_log_call_saw(server, logger):
@@ -253,9 +122,7 @@ def test_before_send_that_raises_costs_its_own_call(server, error):
 )
 def test_before_send_that_returns_no_sound_call_withholds_it(server, returned):
     problems = []
-    with tracker_for(
-        server.endpoint, before_send=lambda _: returned, on_problem=problems.append
-    ) as tracker:
+    with tracker_for(server.endpoint, before_send=lambda _: returned, on_problem=problems.append) as tracker:
         tracker.event("bob", "Signed Up")
         assert tracker.flush()
         stats = tracker.stats()

@@ -467,15 +467,18 @@ def test_a_mark_comes_after_everything_that_was_put_before_it():
 
 
 @pytest.mark.usefixtures("_no_linger")
-def test_the_listener_is_done_when_it_sleeps_over_an_empty_queue():
+def test_the_listener_is_done_once_it_comes_back_for_more_and_finds_nothing():
+    """Not while calls are in the queue, and not while it has them in hand."""
     calls = CallQueue(capacity=10)
-    assert not calls.is_done  # nobody has looked yet
+    calls.put_nowait(a_call())
+    assert not calls.is_done
+    calls.get()
+    assert not calls.is_done
     asleep = watched(calls)
     consumer = Consumer(calls)
     assert asleep.wait(HANG)
     assert calls.is_done
     consumer.all_items()
-    assert not calls.is_done
 
 
 def test_the_moment_is_that_of_the_oldest_snapshot():

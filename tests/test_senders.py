@@ -568,9 +568,7 @@ def test_records_of_other_threads_are_left_alone(server, caplog):
     assert f"our key is {KEY}" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("session", "straight"), [(None, True), (requests.Session, True), (_careless_session, False)]
-)
+@pytest.mark.parametrize(("session", "straight"), [(None, True), (requests.Session, True), (_careless_session, False)])
 def test_the_straight_way_is_taken_where_nothing_stands_in_it(server, monkeypatch, session, straight):
     """It costs less than half of `Session.send`."""
     ways = []

@@ -135,7 +135,7 @@ def test_only_events_have_a_name():
 
 # Refused whole, with exactly one problem.
 
-SECRET = "SECRET"
+SECRET = "TERCES"[::-1]  # reversed, since Hypothesis also tries the texts that it finds in the source
 BOB = {"person": "bob", "plan": SECRET, "seats": [SECRET]}
 
 REFUSED = {
@@ -509,7 +509,7 @@ NESTED = st.builds(
             "properties": PROPERTIES | VALUES,
         },
     ),
-    st.dictionaries(NAMES, VALUES, max_size=2),
+    st.dictionaries(NAMES, ANYTHING, max_size=2),
 )
 HOSTILE_TAGS = ["text", "text, __eq__", *(name for name in HOSTILE if name.startswith(("mapping", "recursive d")))]
 TAGS = st.one_of(st.sampled_from(["event", "set", "alias"]), NESTED, ANY_TEXT, st.sampled_from(HOSTILE_TAGS).map(Stand))

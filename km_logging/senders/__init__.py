@@ -46,4 +46,6 @@ def make_sender(settings: Settings) -> Sender:
     with importing:
         from km_logging.senders.requests import RequestsSender  # requests takes 100 ms to import
 
-    return RequestsSender(settings)
+        if settings.session is None:
+            return RequestsSender(settings)
+    return RequestsSender(settings)  # a session of the user's own may take its time

@@ -14,6 +14,8 @@ Redirects are not followed, and nothing is retried here: that is `delivery`'s bu
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - with the first request; a fork must not come in the middle of an import
+import netrc  # noqa: F401 - likewise
 import os
 import queue
 import threading

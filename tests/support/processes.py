@@ -59,7 +59,7 @@ class Ended:
 
 
 class Script:
-    """A Python script that logs to an endpoint.
+    """A Python script that logs to an endpoint; a context manager that ends it, should the test not have.
 
     Args:
         folder: where it is written and run.
@@ -81,6 +81,13 @@ class Script:
             text=True,
         )
         self._began = time.monotonic()
+
+    def __enter__(self) -> Script:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
 
     def read_line(self) -> str:
         """The next line that the script prints."""
@@ -106,4 +113,5 @@ class Script:
 
 def run(folder: Path, text: str, endpoint: str, **variables: object) -> Ended:
     """Run a script to its end; arguments as for `Script`."""
-    return Script(folder, text, endpoint, **variables).end()
+    with Script(folder, text, endpoint, **variables) as script:
+        return script.end()
