@@ -101,6 +101,22 @@ def test_the_first_problem_is_said_however_new_the_machine_is(clock, said):
     assert len(said()) == 1
 
 
+def test_an_endpoint_that_is_not_encrypted_is_said_once(clock, said):
+    """It does not change while the tracker lives, so once is enough."""
+    reporter = Reporter(None)
+    for _ in range(5):
+        reporter.report(a_problem("insecure_endpoint"))
+        clock.now += 3_600
+    assert len(said()) == 1
+
+
+def test_a_logger_that_dict_config_has_disabled_says_problems_all_the_same(said, monkeypatch):
+    """`disable_existing_loggers` is on by default, and meant for nobody in particular."""
+    monkeypatch.setattr(logging.getLogger("km_logging"), "disabled", True)
+    Reporter(None).report(a_problem())
+    assert len(said()) == 1
+
+
 def test_each_reporter_speaks_for_itself(clock, said):
     for _ in range(2):
         Reporter(None).report(a_problem())

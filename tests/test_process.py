@@ -882,6 +882,7 @@ def test_a_signal_handler_may_log_in_the_middle_of_anything(tmp_path, server, se
     assert (ended.code, ended.said) == (0, []), ended.err
     (report,) = ended.reports
     assert report["flushed"]
+    assert report["refused"] == {}
     assert report["logged"][1] > 0
     assert report["accepted"] == sum(report["logged"])
     assert report["pending"] == 0

@@ -135,7 +135,7 @@ def test_only_events_have_a_name():
 
 # Refused whole, with exactly one problem.
 
-SECRET = "TERCES"[::-1]  # reversed, since Hypothesis also tries the texts that it finds in the source
+SECRET = "eulav-TERCES"[::-1]  # reversed, since Hypothesis also tries texts that it finds in the source
 BOB = {"person": "bob", "plan": SECRET, "seats": [SECRET]}
 
 REFUSED = {
