@@ -41,6 +41,14 @@ class KissmetricsHandler(FrontEnd, logging.Handler):  # type: ignore[misc]  # fl
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._tracker!r}>"
 
+    def createLock(self) -> None:  # noqa: N802 - logging's name
+        """Have no lock: nothing here needs one.
+
+        `logging.shutdown` would hold it over `close`, and wait there for the module's lock, while `dictConfig`, which
+        holds that one, waits for the handler's.
+        """
+        self.lock = None
+
     def handle(self, record: logging.LogRecord) -> bool | logging.LogRecord:  # type: ignore[override]
         """Take the record if it is tagged and passes this handler's filters. Never raises, except with `strict`."""
         passed: bool | logging.LogRecord = True

@@ -91,26 +91,30 @@ def arm() -> None:
         util.Finalize(None, _at_exit, exitpriority=0)
 
 
-def drain(deadline: Deadline) -> int:
-    """Deliver what all trackers hold, within one deadline; returns how many calls are left."""
+def drain(deadline: Deadline) -> None:
+    """Deliver what all trackers hold, within one deadline."""
     waiting = [(pipeline, pipeline.begin_flush(hurry=True)) for pipeline in list(running)]
     for pipeline, mark in waiting:
         pipeline.end_flush(mark, deadline)
-    return sum(pipeline.pending for pipeline, _ in waiting)
 
 
 def _longest() -> float:
     return max((pipeline.settings.drain_timeout for pipeline in running), default=0.0)
 
 
-def _at_exit() -> None:
+def _begin_end() -> list[Drainable]:
+    """Deliver what can be delivered within the one deadline of the process; returns the pipelines that hold more."""
     global exit_deadline  # noqa: PLW0603 - there is one process
-    if not running:
-        return
-    if exit_deadline is None:
+    if exit_deadline is None and running:
         exit_deadline = Deadline(_longest())
-    if left := drain(exit_deadline):
-        say_left(left, [pipeline for pipeline in running if pipeline.pending])
+    if exit_deadline is not None:
+        drain(exit_deadline)
+    return [pipeline for pipeline in running if pipeline.pending]
+
+
+def _at_exit() -> None:
+    unfinished = _begin_end()
+    say_left(sum(pipeline.pending for pipeline in unfinished), unfinished)
 
 
 def say_left(left: int, pipelines: list[Drainable]) -> None:
@@ -168,9 +172,13 @@ class _DrainOnSigterm:
         self._before = before
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        drain(Deadline(_longest()))
-        if callable(self._before):
-            self._before(number, frame)
-        elif self._before == signal.SIG_DFL:
+        global exit_deadline  # noqa: PLW0603 - there is one process
+        if self._before == signal.SIG_DFL:
+            _at_exit()  # nothing else will be asked
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+            return
+        _begin_end()
+        if callable(self._before):
+            self._before(number, frame)  # may end the process, which draws on the same deadline
+        exit_deadline = None
