@@ -4,14 +4,18 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint test-all clean
+.PHONY: demo test test-slow lint test-all clean
 
 demo: $(VENV)/.demo
 	$(BIN)/km-logging demo
 
 # Against the wheel that pip builds and installs; tests/conftest.py checks that it is no other copy. ARGS is for pytest.
 test: $(VENV)/.test
-	$(BIN)/pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/pytest -m 'not slow' --cov --cov-report=term $(ARGS)
+
+# The long proofs: soaks, signals in the middle of everything, forks in all ways.
+test-slow: $(VENV)/.test
+	$(BIN)/pytest -m slow $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

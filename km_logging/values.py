@@ -72,8 +72,8 @@ def _unfold(
 ) -> Iterator[tuple[str, str | Untold]]:
     """As `unfold`; ``above`` are the ids of the mappings around the value, ``visits`` counts the members seen."""
     try:
-        while is_a(value, Enum):
-            value = value.value
+        for _ in range(MAX_DEPTH):
+            value = value.value if is_a(value, Enum) else value
         if not is_a(value, Mapping):
             if value is not None:
                 yield name, told(value, limit)
@@ -213,10 +213,8 @@ def _joined(values: Sequence[object] | AbstractSet[object], limit: int) -> str |
     if len(values) > limit:
         return _too_long(limit)
     texts = []
-    members = islice(values, limit + 1)
-    for value in _in_order(list(members)) if is_a(values, AbstractSet) else members:
-        if value is None:
-            continue
+    members = [value for value in islice(values, limit + 1) if value is not None]
+    for value in _in_order(members) if is_a(values, AbstractSet) else members:
         if is_a(value, Sequence, AbstractSet, Mapping) and not is_a(value, str, bytes, bytearray):
             return Untold("bad_value", "is a sequence that is nested", "flatten it, or pass a mapping")
         text = told(value, limit)

@@ -205,6 +205,7 @@ def test_a_server_that_refuses_holds_up_the_end_for_drain_timeout(tmp_path):
     assert "refused" in ended.said[0]
 
 
+@pytest.mark.slow
 def test_the_end_of_several_trackers_takes_one_drain_timeout(tmp_path, held):
     """Not one each: with ten it would take as many times as long as the guard allows."""
     with TrackingServer(Answers(held)) as server:
@@ -440,6 +441,7 @@ def test_the_parent_may_have_logged_nothing(tmp_path, server):
     _each_once(server, *_names("child", 3))
 
 
+@pytest.mark.slow
 def test_children_may_have_children(tmp_path, server):
     ended = run(
         tmp_path,
@@ -496,6 +498,7 @@ pool = context.Pool(2)
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_children_of_multiprocessing_deliver_what_they_logged(tmp_path, server, method, use):
@@ -524,6 +527,7 @@ def test_a_child_of_multiprocessing_whose_parent_never_logged_delivers(tmp_path,
     _each_once(server, *_names("p", 3))
 
 
+@pytest.mark.slow
 def test_a_fork_while_other_threads_log_loses_and_doubles_nothing(tmp_path, server):
     """Thirty children, forked in the middle of everything that the library does, log, deliver and end."""
     ended = run(
@@ -749,6 +753,7 @@ def test_sigterm_with_a_server_that_hangs_ends_after_drain_timeout_and_says_what
     _said_once(ended, 40)
 
 
+@pytest.mark.slow
 def test_sigterm_and_the_exit_that_follows_share_one_drain_timeout(tmp_path, held):
     """The application's handler ends the process by SystemExit, so there are two ends, and one time for both."""
     with TrackingServer(Answers(held)) as server:
@@ -864,6 +869,7 @@ INTERRUPTED = """
     """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     ["", "capacity=50, overflow='drop_newest'", "capacity=50, overflow='drop_oldest'", "strict=True"],
@@ -892,6 +898,7 @@ def test_a_signal_handler_may_log_in_the_middle_of_anything(tmp_path, server, se
         assert report["dropped"] == {}
 
 
+@pytest.mark.slow
 def test_a_signal_handler_may_make_the_first_call(tmp_path, server):
     """While the main thread makes its own, at once, over and over, in processes of their own."""
     ended = run(
@@ -924,6 +931,7 @@ def test_a_signal_handler_may_make_the_first_call(tmp_path, server):
     _each_once(server, *_names("main", 40), *_names("handler", 40))
 
 
+@pytest.mark.slow
 def test_an_exception_out_of_a_signal_handler_leaves_a_tracker_that_works(tmp_path, server):
     """As Ctrl-C in a shell: wherever it strikes, what is logged next is delivered without a flush or an end."""
     text = """
@@ -953,6 +961,7 @@ def test_an_exception_out_of_a_signal_handler_leaves_a_tracker_that_works(tmp_pa
         assert script.end().err == ""
 
 
+@pytest.mark.slow
 def test_a_finaliser_may_log_in_the_middle_of_anything(tmp_path, server):
     """Whatever thread collects the garbage, and whatever it does: no deadlock, and what it logged is delivered.
 
@@ -1064,6 +1073,7 @@ SOAK = """
     """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "works", ["configure, flush, stats", "shut_down, close, flush, stats", "configure, shut_down, close, flush, stats"]
 )

@@ -754,6 +754,10 @@ def long_lived() -> Iterator[_Told]:
 @given(event_dict=event_dicts(), is_bound=st.booleans())
 @example(event_dict={"event": "x", "km": "set", "person": "bob", "geo": {"size": Decimal("1.5")}}, is_bound=False)
 @example(event_dict={"event": "x", **km.event("bob")}, is_bound=False)
+@example(
+    event_dict={"event": "x", "km": "set", "person": "bob", "geo": {"on": dt.date(2000, 1, 1)}, "plan": None},
+    is_bound=False,
+)
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_annotated_line_reads_again_as_the_very_same_call(long_lived, event_dict, is_bound):
     """A property test of all of the above; who is identified, and what is bound, is gone when the line is read."""
