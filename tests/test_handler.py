@@ -1049,7 +1049,7 @@ def test_many_names_that_differ_only_in_digits_are_a_problem_but_are_sent(make_h
     handler = make_handler(on_problem=problems.append)
     logger.addHandler(handler)
     for number in range(50):
-        logger.info(f"Order {number} placed", extra=km.event("bob"))  # noqa: G004 - this is the mistake
+        logger.info(f"Order {number} placed", extra=km.event("bob"))
     assert handler.flush(HANG)
     assert len(server.targets) == 50
     assert {problem.kind for problem in problems} == {"formatted_name"}

@@ -697,7 +697,7 @@ WAITING = """
     """
 
 
-def _terminated(folder: Path, server: TrackingServer, before: str = "", drains: object = True, **variables) -> Ended:
+def _terminated(folder: Path, server: TrackingServer, before: str = "", *, drains: object = True, **variables) -> Ended:
     with Script(folder, WAITING.format(before=before, drains=drains), server.endpoint, **variables) as script:
         assert script.read_line() == "logged"
         script.terminate()

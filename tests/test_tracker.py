@@ -387,7 +387,9 @@ def test_flush_and_close_may_meet(server):
         tracker = tracker_for(server.endpoint)
         tracker.event("bob", "Signed Up")
         results = []
-        threads = [threading.Thread(target=lambda it=tracker: results.append(it.flush(GUARD / 3))) for _ in range(3)]
+        threads = [
+            threading.Thread(target=lambda it=tracker, to=results: to.append(it.flush(GUARD / 3))) for _ in range(3)
+        ]
         threads.insert(1, threading.Thread(target=tracker.close))
         for thread in threads:
             thread.start()
@@ -642,7 +644,7 @@ def test_the_age_is_known_of_a_call_that_no_callback_lets_through(server):
     """`before_send` hangs, so the call has not reached the outbox."""
     asked, never = threading.Event(), threading.Event()
     with tracker_for(
-        server.endpoint, before_send=lambda call: asked.set() or never.wait(2 * GUARD) and call, drain_timeout=0
+        server.endpoint, before_send=lambda call: asked.set() or (never.wait(2 * GUARD) and call), drain_timeout=0
     ) as tracker:
         tracker.event("bob", "Signed Up")
         assert asked.wait(GUARD)
