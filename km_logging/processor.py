@@ -84,5 +84,5 @@ class KissmetricsProcessor(FrontEnd):
         # Whoever reads the line has neither this context nor this clock.
         read = tell(from_event_dict(event_dict, tracker.rules, None, dict, 0.0), tracker.rules)
         alike = read.call is not None and not read.problems and encode(read.call) == encode(call)
-        if not is_flat or not alike or len(told) < len(call.properties.keys() - dict(tracker.rules.defaults)):
+        if not is_flat or not alike or call.properties.keys() - dict(tracker.rules.defaults) - told.keys():
             event_dict[self._tag] = mark(nested_form(call), tracker.address)

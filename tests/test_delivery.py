@@ -243,9 +243,9 @@ def test_while_the_server_is_down_all_senders_pause(patient):
         assert tracker.stats().pending == 200
 
 
-def test_after_a_pause_one_call_goes_ahead(monkeypatch, patient, held):
+def test_after_a_pause_one_call_goes_ahead(patient, held):
     """The others wait for its answer, and then go together."""
-    answers = Answers(p0=[Reply(503)], p1=[Reply(503)], p2=[Reply(503)], p3=[held])
+    answers = Answers(**{f"p{number}": [Reply(503), held] for number in range(3)})
     with TrackingServer(answers) as server, tracker_for(server.endpoint, senders=1) as tracker:
         for number in range(3):
             tracker.event(f"p{number}", "Signed Up")
