@@ -67,7 +67,11 @@ class _CloakingFields(dict[str, object]):
             self[name] = value
 
     def __setitem__(self, name: str, value: object) -> None:
-        super().__setitem__(name, _without(value, self._secrets) if isinstance(value, str) else value)
+        if isinstance(value, str):
+            value = _without(value, self._secrets)
+        elif isinstance(value, dict | list | tuple) and any(secret in repr(value) for secret in self._secrets):
+            value = _without(repr(value), self._secrets)
+        super().__setitem__(name, value)
 
 
 _FORMATTER = logging.Formatter()

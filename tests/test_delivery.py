@@ -10,6 +10,8 @@ from email.utils import formatdate
 from types import SimpleNamespace
 
 import pytest
+import requests
+import requests.adapters
 
 from km_logging import delivery, policy
 from km_logging.policy import Answer, Breaker
@@ -374,6 +376,22 @@ def test_threads_grow_with_the_backlog_and_go_when_idle(monkeypatch, held):
         tracker.event("afterwards", "Signed Up")
         assert tracker.flush()
     assert Counter(people(server)) == Counter(["alone", *(f"p{number}" for number in range(10)), "afterwards"])
+
+
+def test_a_thread_that_goes_leaves_its_work_to_another(monkeypatch, server):
+    """There are more threads than the session keeps connections; those that are too many go when they are woken."""
+    monkeypatch.setattr(delivery, "KEEPS_WORKERS", True)
+    monkeypatch.setattr(delivery, "IDLE", 10 * GUARD)
+
+    def session() -> requests.Session:
+        session = requests.Session()
+        session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=2))
+        return session
+
+    with tracker_for(server.endpoint, session=session, senders=6, drain_timeout=0) as tracker:
+        for number in range(8):
+            tracker.event(f"p{number}", "Signed Up")
+            eventually(lambda: len(server.targets) > number, timeout=GUARD / 3)  # noqa: B023 - called here and now
 
 
 def test_a_server_that_answers_wrongly_ends_no_thread(quick):

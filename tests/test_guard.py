@@ -254,3 +254,13 @@ def test_the_record_factory_is_left_alone_where_nothing_needs_cloaking(server):
         assert logging.getLogRecordFactory() is logging.LogRecord
     finally:
         logging.setLogRecordFactory(before)
+
+
+@pytest.mark.parametrize(
+    "value", [{"url": "/e?s3cret"}, ["/e?s3cret"], ("/e?s3cret", 1)], ids=["dict", "list", "tuple"]
+)
+def test_containers_in_extra_show_no_secret_either(cloaking, caplog, value):
+    logging.getLogger("careless").warning("sending", extra={"request": value, "number": 5, "names": ["a"]})
+    (record,) = caplog.records
+    assert "s3cret" not in repr(vars(record))
+    assert (record.number, record.names) == (5, ["a"])

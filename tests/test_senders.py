@@ -231,6 +231,27 @@ def test_a_session_with_open_connections_loses_no_query(open_before):
     assert (stats.delivered, stats.retried) == (60, 0)
 
 
+def test_a_connection_that_the_application_gives_back_later_loses_no_query(server):
+    """It was open before the session was ours, and comes and goes while we send."""
+    session = requests.Session()
+    borrowed = session.get(f"{server.endpoint}/own", stream=True)
+    with tracker_for(server.endpoint, session=lambda: session, senders=1) as tracker:
+
+        def track(person: str) -> None:
+            tracker.event(person, "Signed Up", timestamp=1262304000)
+            assert tracker.flush()
+
+        track("a")
+        assert borrowed.content
+        track("b")
+        borrowed = session.get(f"{server.endpoint}/own", stream=True)
+        track("c")
+        assert borrowed.content
+        track("d")
+    told = [target for target in server.targets if "_p=" in target]
+    assert told == [f"/e?_k={KEY_ON_THE_WIRE}&_p={it}&_n=Signed+Up&_t=1262304000&_d=1" for it in "abcd"]
+
+
 def test_a_session_that_the_application_uses_too_stays_as_it_was(server):
     """Its own requests to the same host arrive as it made them."""
     session = requests.Session()

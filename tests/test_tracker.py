@@ -123,6 +123,18 @@ def test_flush_without_time_tells_whether_anything_is_pending(held):
         assert tracker.flush(-1) is True
 
 
+def test_flush_is_true_when_nothing_is_pending_though_a_callback_hangs(server):
+    """It concerns calls: `on_problem` may take its time over one that was refused."""
+    said, never = threading.Event(), threading.Event()
+    with tracker_for(server.endpoint, on_problem=lambda _: said.set() or never.wait(2 * GUARD)) as tracker:
+        tracker.event("", "Signed Up")
+        assert said.wait(GUARD)
+        assert tracker.stats().pending == 0
+        assert tracker.flush(0) is True
+        assert tracker.flush(0.05) is True
+        never.set()
+
+
 def test_flush_is_false_when_its_time_is_over(held):
     """And what was pending still is, and is delivered later."""
     with TrackingServer(Answers(held)) as server, tracker_for(server.endpoint) as tracker:
@@ -399,16 +411,43 @@ def test_flush_and_close_may_meet(server):
         assert tracker.stats().delivered == 1
 
 
-def test_a_flush_that_comes_too_late_for_the_listener_ends(server):
-    """It had looked for the pipeline, and then close came in between."""
+def test_a_flush_that_close_overtakes_ends(server):
+    """Right before its mark is put, another thread closes the tracker, and the listener ends."""
     tracker = tracker_for(server.endpoint)
     tracker.event("bob", "Signed Up")
-    pipeline = tracker._pipeline
-    thread = pipeline._listener._thread
-    tracker.close()
-    thread.join(GUARD)
-    mark = pipeline.begin_flush(hurry=False)
-    assert mark.done.wait(GUARD / 6)
+    assert tracker.flush()
+    pipeline, listener = tracker._pipeline, tracker._pipeline._listener._thread
+    put = pipeline._calls.put_nowait
+
+    def overtaken(mark) -> None:
+        pipeline._calls.put_nowait = put
+        tracker.close()
+        listener.join(GUARD)
+        put(mark)
+
+    pipeline._calls.put_nowait = overtaken
+    assert pipeline.begin_flush(hurry=False).done.wait(GUARD / 6)
+
+
+def test_flush_waits_for_the_calls_of_a_handler_that_is_just_being_closed(held, logger):
+    """One thread closes the handler and waits; another logs, which revives it, and flushes: all calls are meant."""
+    with TrackingServer(Answers(old=[held])) as server:
+        handler = km.KissmetricsHandler(api_key=KEY, endpoint=server.endpoint, drain_timeout=GUARD)
+        logger.addHandler(handler)
+        logger.info("Signed Up", extra=km.event("old"))
+        server.wait(1)
+        pipeline = handler._tracker._pipeline
+        close = threading.Thread(target=handler.close)
+        close.start()
+        eventually(lambda: pipeline.is_closed)
+        logger.info("Signed Up", extra=km.event("new"))
+        server.wait(2)
+        assert handler.flush(0.1) is False
+        assert handler.stats().pending == 1
+        held.set()
+        assert handler.flush() is True
+        close.join(GUARD)
+        assert handler.stats().delivered == 2
 
 
 def test_stats_on_a_closing_tracker_does_not_wait(server):
