@@ -27,10 +27,12 @@ class Finding:
     Attributes:
         message: what is wrong.
         remedy: what to do about it.
+        is_note: whether it may be meant so.
     """
 
     message: str
     remedy: str
+    is_note: bool = False
 
     def __str__(self) -> str:
         return f"{self.message}: {self.remedy}"
@@ -100,20 +102,43 @@ def findings_of(config: Mapping[str, Any], environ: Mapping[str, str]) -> Iterat
 
 def _unreached(config: Mapping[str, Any], handler: str) -> Iterator[Finding]:
     """What keeps records from a handler: nobody has it, a level, or propagation that ends below it."""
-    root, loggers = _table(config, "root"), _table(config, "loggers")
-    on_root = handler in root.get("handlers", ())
-    having = {name: logger for name, logger in loggers.items() if handler in logger.get("handlers", ())}
+    root = _table(config, "root")
+    loggers = {name: logger for name, logger in _table(config, "loggers").items() if isinstance(logger, Mapping)}
+    having = [name for name, logger in loggers.items() if handler in (logger.get("handlers") or ())]
+    on_root = handler in (root.get("handlers") or ())
     if not on_root and not having:
         yield Finding(f"no logger has the handler {handler!r}", 'name it in "root": {"handlers": [..]}')
-    if on_root and _level(root.get("level", "WARNING")) > logging.INFO:
-        yield Finding("the root logger's level drops INFO", 'set "root": {"level": "INFO"}')
+    for name in having:
+        if _effective_level(name, loggers, root) > logging.INFO:
+            yield Finding(f"the level of logger {name!r} drops INFO", 'set its "level" to "INFO" or lower')
+    if on_root:
+        yield from _unreached_root(loggers, root, handler)
+
+
+def _unreached_root(loggers: Mapping[str, Any], root: Mapping[str, Any], handler: str) -> Iterator[Finding]:
+    passing = False
     for name, logger in loggers.items():
-        if name in having or on_root:
-            if _level(logger.get("level")) > logging.INFO:
-                yield Finding(f"the level of logger {name!r} drops INFO", 'set its "level" to "INFO" or lower')
-            if name not in having and logger.get("propagate") is False:
-                remedy = f'add {handler!r} to its "handlers", or let it propagate'
-                yield Finding(f"logger {name!r} does not propagate to the handler {handler!r}", remedy)
+        if handler in (logger.get("handlers") or ()):
+            continue
+        if logger.get("propagate") is False:
+            remedy = f'add {handler!r} to its "handlers", or let it propagate, if it logs tagged records'
+            yield Finding(f"logger {name!r} does not propagate to the handler {handler!r}", remedy, is_note=True)
+        elif _level(logger.get("level")) > logging.INFO:
+            remedy = 'set its "level" to "INFO" or lower, if it logs tagged records'
+            yield Finding(f"the level of logger {name!r} drops INFO", remedy, is_note=True)
+        else:
+            passing = passing or _level(logger.get("level")) > logging.NOTSET
+    if _level(root.get("level", "WARNING")) > logging.INFO:
+        yield Finding("the root logger's level drops INFO", 'set "root": {"level": "INFO"}', is_note=passing)
+
+
+def _effective_level(name: str, loggers: Mapping[str, Any], root: Mapping[str, Any]) -> int:
+    """The level of a logger, or of the nearest one above it that has one."""
+    while name:
+        if level := _level(_table(loggers, name).get("level")):
+            return level
+        name = name.rpartition(".")[0]
+    return _level(root.get("level", "WARNING"))
 
 
 def _table(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

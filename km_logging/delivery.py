@@ -120,10 +120,22 @@ class Delivery:
     def evict(self) -> bool:
         """Drop the oldest call that waits; false if none does."""
         with self._turn:
-            entry = None if self._closed else self._outbox.evict()
+            entry = None if self._closed else self._oldest_waiting()
             if entry is not None:
                 self._end(entry)
             return entry is not None
+
+    def _oldest_waiting(self) -> Entry | None:
+        """Take out the oldest entry that is not under way: those that were tried are older than those that were not."""
+        tried = [*self._due, *(entry for _, _, entry in self._later)]
+        if not tried:
+            return self._outbox.evict()
+        oldest = min(tried, key=lambda entry: entry.number)
+        self._due = deque(entry for entry in self._due if entry is not oldest)
+        self._later = [later for later in self._later if later[2] is not oldest]
+        heapq.heapify(self._later)
+        self._outbox.settle(oldest)
+        return oldest
 
     def drain(self, *, hurry: bool) -> None:
         """Stop being polite, until `relax`: somebody waits for the calls to be gone.
@@ -197,7 +209,10 @@ class Delivery:
         while (entry := self._take()) is not None:
             sender = self._sender_or_not(entry)
             began = time.thread_time()
-            answer = sender if isinstance(sender, Answer) else sender.send(entry.request)
+            try:
+                answer = sender if isinstance(sender, Answer) else sender.send(entry.request)
+            except Exception as error:  # noqa: BLE001 - a sender promises not to; this thread must not end for it
+                answer = Answer(None, error=type_name(error))
             try:
                 self._settle(entry, answer, time.thread_time() - began)
             except Exception as error:  # noqa: BLE001 - a worker must outlive whatever is wrong with one call
@@ -211,7 +226,7 @@ class Delivery:
                 now = time.monotonic()
                 self._ripen(now)
                 pause = self._pause(now)
-                if pause <= 0 and (entry := self._next()) is not None:
+                if pause <= 0 and self._breaker.allows(now) and (entry := self._next()) is not None:
                     self._breaker = self._breaker.began()
                     self._under_way[entry.number] = entry
                     self._grow()
@@ -221,6 +236,7 @@ class Delivery:
                 elif not self._wait(IDLE) and not self._pending and not KEEPS_WORKERS:
                     break
             self._workers -= 1
+            self._turn.notify()  # what woke this one may have been meant for one who stays
             return None
 
     def _wait(self, seconds: float) -> bool:
@@ -316,7 +332,8 @@ class Delivery:
         if left <= 0:
             self._drop(entry, "expired")
             return
-        due = now + min(left, policy.backoff(entry.tries, random.random()))
+        pause = max(policy.backoff(entry.tries, random.random()), self._breaker.until - now)
+        due = now + min(left, pause)
         heapq.heappush(self._later, (due, entry.number, entry))
 
     def _is_expired(self, entry: Entry) -> bool:

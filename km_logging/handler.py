@@ -69,8 +69,12 @@ class KissmetricsHandler(FrontEnd, logging.Handler):  # type: ignore[misc]  # fl
             if self._tag in record.__dict__:
                 if self._claims(record.__dict__):
                     tracker.take(from_record(record, tracker.rules, identified(), bound_by_structlog))
-            elif isinstance(record.msg, dict) and self._claims(record.msg):
-                # structlog's wrap_for_formatter makes the whole event dict the record's message.
+            elif isinstance(record.msg, dict) and self._tag in record.msg:
+                # structlog's wrap_for_formatter makes the whole event dict the record's message. The mark goes into
+                # the record's copy: a dict of the caller's own may be logged again.
+                record.msg = dict(record.msg)
+                if not self._claims(record.msg):
+                    return
                 moment = record.created
                 tracker.take(from_event_dict(record.msg, tracker.rules, identified(), bound_by_structlog, moment))
         except ProblemError:

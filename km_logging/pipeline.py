@@ -26,6 +26,9 @@ from km_logging.telling import Told
 
 __all__ = ["Pipeline"]
 
+#: So many problems may wait in the queue to be said, beside the calls.
+PROBLEMS = 1_000
+
 
 class Pipeline:
     """The way of the calls of one tracker.
@@ -80,11 +83,6 @@ class Pipeline:
         return self._calls.pending
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nothing is under way: no call pending, and no problem unsaid."""
-        return self.pending == 0 and (not self.is_running or self._calls.is_done)
-
-    @property
     def oldest(self) -> float | None:
         """When the oldest pending call was accepted, Unix time; None if none is pending."""
         in_outbox = self._delivery.oldest
@@ -105,7 +103,7 @@ class Pipeline:
 
     def put_problem(self, problem: Problem) -> None:
         """Have the listener say a problem, so that no callback runs in the caller's thread."""
-        if not (self._calls.is_full or self._is_over):
+        if len(self._calls) < self.settings.capacity + PROBLEMS and not self._is_over:
             self._calls.put_nowait(problem)
             if not self.is_running:
                 self.start()
@@ -129,8 +127,9 @@ class Pipeline:
             if self.is_running or self._is_over:
                 return
             process.arm()
-            if self.settings.drain_on_sigterm:
-                process.catch_sigterm()
+            if self.settings.drain_on_sigterm and not process.catch_sigterm():
+                message = "drain_on_sigterm could not be set up outside the main thread"
+                self._calls.put_nowait(Problem("delivery", message, "configure tracking in the main thread"))
             process.running.add(self)
             self._delivery.start()
             self._listener.start()
@@ -157,14 +156,14 @@ class Pipeline:
     def begin_flush(self, *, hurry: bool) -> Mark:
         """Begin to wait for everything that was put before; ``hurry`` as in `Delivery.drain`."""
         mark = Mark()
-        if self._is_over:
-            mark.seen.set()
-            mark.done.set()
         if self.pending and not self.is_running:
             self.start()
         self._calls.put_nowait(mark)
         self._calls.hurry()
         self._delivery.drain(hurry=hurry)
+        if self._is_over:  # nobody will come to the mark
+            mark.seen.set()
+            mark.done.set()
         return mark
 
     def end_flush(self, mark: Mark, deadline: Deadline) -> bool:

@@ -9,10 +9,13 @@
 from __future__ import annotations
 
 import atexit
+import logging
+import math
 import os
 import signal
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -68,6 +71,9 @@ _armed: int | None = None
 #: How long a fork waits for an import under way, in seconds.
 IMPORT_TIMEOUT = 5.0
 
+#: Between two handlers, `logging.shutdown` takes no longer, in seconds.
+AT_ONCE = 1.0
+
 #: Whether the fork under way holds the lock of imports; after a timeout it does not.
 _holds_import = False
 
@@ -86,9 +92,9 @@ def arm() -> None:
     if _armed == os.getpid():
         return
     _armed = os.getpid()
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        util.Finalize(None, _at_exit, exitpriority=0)
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        sys.modules["multiprocessing.util"].Finalize(None, _at_exit, exitpriority=0)
 
 
 def drain(deadline: Deadline) -> None:
@@ -99,7 +105,7 @@ def drain(deadline: Deadline) -> None:
 
 
 def _longest() -> float:
-    return max((pipeline.settings.drain_timeout for pipeline in running), default=0.0)
+    return max((pipeline.settings.drain_timeout for pipeline in list(running)), default=0.0)
 
 
 def _begin_end() -> list[Drainable]:
@@ -109,12 +115,50 @@ def _begin_end() -> list[Drainable]:
         exit_deadline = Deadline(_longest())
     if exit_deadline is not None:
         drain(exit_deadline)
-    return [pipeline for pipeline in running if pipeline.pending]
+    return [pipeline for pipeline in list(running) if pipeline.pending]
 
 
 def _at_exit() -> None:
     unfinished = _begin_end()
     say_left(sum(pipeline.pending for pipeline in unfinished), unfinished)
+
+
+def bounded(seconds: float) -> Deadline:
+    """A deadline in so many seconds, or when the process must have ended."""
+    return Deadline(seconds if exit_deadline is None else min(seconds, exit_deadline.left))
+
+
+class _Shutdown(threading.local):
+    """The call of `logging.shutdown` under way in this thread."""
+
+    frame = 0
+    began = -math.inf
+    last_asked = -math.inf
+
+
+_shutdown = _Shutdown()
+
+
+def deadline(seconds: float) -> Deadline:
+    """The deadline of a flush or close that was not told how long it may take.
+
+    `logging.shutdown` flushes and closes one handler after the other, and gives no time: all of them share one.
+
+    Args:
+        seconds: the tracker's `drain_timeout`.
+    """
+    if exit_deadline is not None:
+        return bounded(seconds)
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - there is no public name for it
+    while frame is not None and frame.f_code is not logging.shutdown.__code__:
+        frame = frame.f_back
+    if frame is None:
+        return Deadline(seconds)
+    now = time.monotonic()
+    if _shutdown.frame != id(frame) or now - _shutdown.last_asked > seconds + AT_ONCE:
+        _shutdown.frame, _shutdown.began = id(frame), now
+    _shutdown.last_asked = now
+    return Deadline(max(0.0, seconds - (now - _shutdown.began)))
 
 
 def say_left(left: int, pipelines: list[Drainable]) -> None:
@@ -158,13 +202,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
 
 
-def catch_sigterm() -> None:
-    """Drain when SIGTERM comes, then do what the handler before did. Only the main thread can ask for that."""
+def catch_sigterm() -> bool:
+    """Drain when SIGTERM comes, then do what the handler before did; false if not, since only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
-        return
+        return isinstance(signal.getsignal(signal.SIGTERM), _DrainOnSigterm)
     before = signal.getsignal(signal.SIGTERM)
     if before is not None and not isinstance(before, _DrainOnSigterm):
         signal.signal(signal.SIGTERM, _DrainOnSigterm(before))
+    return True
 
 
 class _DrainOnSigterm:

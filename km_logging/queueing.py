@@ -68,6 +68,8 @@ class CallQueue:
         self._in_hand_since = 0.0
         self._busy = False
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._impatience = threading.Lock()  # held, until somebody is in a hurry
+        self._impatience.acquire()
         self._asleep = False
         self._hurried = False
         self._closed = False
@@ -125,8 +127,8 @@ class CallQueue:
         return None if self._closed and not batch else batch
 
     def _linger(self) -> None:
-        with suppress(queue.Empty):
-            self._bell.get(timeout=LINGER)
+        # Not the bell: up to Python 3.12, SimpleQueue.get() waits for ever if its time is over before it has begun.
+        self._impatience.acquire(timeout=LINGER)
 
     def _take(self) -> Batch:
         batch: Batch = []
@@ -178,12 +180,17 @@ class CallQueue:
     def hurry(self) -> None:
         """Have the listener take what there is at once."""
         self._hurried = True
-        self._bell.put(None)
+        self._wake()
 
     def close(self) -> None:
         """No more lingering: `get` returns None once the queue is empty."""
         self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
         self._bell.put(None)
+        with suppress(RuntimeError):  # it is released already
+            self._impatience.release()
 
     def abandon(self) -> None:
         """Forget everything, in a forked child."""

@@ -207,7 +207,7 @@ def resolve_callable(name: str, path: str) -> object:
 
     try:
         return pkgutil.resolve_name(path.strip().removeprefix("ext://"))
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a module may raise anything while it is imported
         raise SettingsError(f"{name}: cannot import {path!r} ({error}): check the spelling") from error
 
 

@@ -74,11 +74,9 @@ class Rules:
         return name not in self.exclude and (self._roots is None or name.partition(".")[0] in self._roots)
 
     def allows(self, name: str) -> bool:
-        """Whether `include` and `exclude` let a property pass, by its name or that of the mapping it came from."""
-        root = name.partition(".")[0]
-        if name in self.exclude or root in self.exclude:
-            return False
-        return self.include is None or name in self.include or root in self.include
+        """Whether `include` and `exclude` let a property pass, by its name or that of a mapping around it."""
+        around = {name[: dot.start()] for dot in re.finditer(r"\.", name)} | {name}
+        return self.exclude.isdisjoint(around) and (self.include is None or not self.include.isdisjoint(around))
 
 
 class Snapshot(NamedTuple):
@@ -154,7 +152,11 @@ def _snapshot(
     context = bound() if rules.include is None else {}
     for name, value in fields.items():
         # Of a record's thirty fields five are the caller's: the cheapest question comes first.
-        if name not in not_properties and not _is_private(name) and not (name in context and context[name] is value):
+        if (
+            name not in not_properties
+            and not _is_private(name)
+            and not (name in context and _same(context[name], value))
+        ):
             _freeze(name, value, rules, properties)
     explicit = fields.get("km_name")
     return Snapshot(
@@ -198,6 +200,11 @@ def from_nested(tagged: Mapping[str, object], rules: Rules, person: object, mess
         properties=properties,
         unknown=tuple(brief(key) for key in nested if key not in NESTED_FIELDS),
     )
+
+
+def _same(bound: object, value: object) -> bool:
+    """Whether a value is the one that is bound; a processor in between may have copied it."""
+    return bound is value or (type(value) in ATOMS and type(bound) is type(value) and bound == value)
 
 
 def _is_private(name: Any) -> bool:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from km_logging import helpers, process
 from km_logging.calls import Call, Problem, brief, type_name
-from km_logging.deadline import Deadline
 from km_logging.errors import ProblemError
 from km_logging.guard import here
 from km_logging.identity import identified
@@ -62,7 +61,8 @@ class Tracker:
         self.rules = Rules(settings)
         self.is_off = settings.mode == "off"
         #: Two front ends with the same address make one call of one record.
-        self.address = (settings.api_key, settings.endpoint, settings.mode)
+        #: It is in every tag that was taken, so it must not show the key.
+        self.address = hash((settings.api_key, settings.endpoint, settings.mode))
         self._users = 0
         self._closed = False
         self.renew()
@@ -77,6 +77,7 @@ class Tracker:
         self._names = FormattedNames()
         self._renewing = threading.RLock()  # guards the replacement of a closed pipeline
         self._pipeline = self._new_pipeline()
+        self._closing: tuple[Pipeline, ...] = ()  # being closed, in other threads
 
     def _new_pipeline(self) -> Pipeline:
         return Pipeline(self.settings, self.rules, self._ledger, self._reporter, self._tell)
@@ -192,10 +193,14 @@ class Tracker:
         """
         if here.ours or _holds_logging_lock():
             return self._ledger.stats(None).pending == 0
-        if self._pipeline.is_idle:
+        if self._ledger.stats(None).pending == 0:
+            # There may be problems to say; but what a callback does with them holds up nobody.
+            self._pipeline.catch_up(CATCH_UP if timeout is None else min(CATCH_UP, timeout))
             return True
-        mark = self._pipeline.begin_flush(hurry=False)
-        return self._pipeline.end_flush(mark, self._deadline(timeout))
+        deadline = process.deadline(self.settings.drain_timeout) if timeout is None else process.bounded(timeout)
+        waiting = [(pipeline, pipeline.begin_flush(hurry=False)) for pipeline in (*self._closing, self._pipeline)]
+        done = [pipeline.end_flush(mark, deadline) for pipeline, mark in waiting]
+        return all(done)
 
     async def aflush(self, timeout: float | None = None) -> bool:
         """As `flush`, without blocking the event loop."""
@@ -206,12 +211,15 @@ class Tracker:
     def close(self) -> None:
         """Deliver what is pending within `drain_timeout`, and end. Later calls are dropped and count as ``closed``."""
         self._closed = True
-        self._pipeline.close(self._deadline(None))
+        self._close_pipeline()
 
-    def _deadline(self, timeout: float | None) -> Deadline:
-        exiting = process.exit_deadline
-        seconds = self.settings.drain_timeout if timeout is None else timeout
-        return Deadline(seconds if exiting is None else min(seconds, exiting.left))
+    def _close_pipeline(self) -> None:
+        pipeline = self._pipeline
+        self._closing = (*self._closing, pipeline)
+        try:
+            pipeline.close(process.deadline(self.settings.drain_timeout))
+        finally:
+            self._closing = tuple(other for other in self._closing if other is not pipeline)
 
     def __enter__(self) -> Self:
         return self
@@ -225,20 +233,22 @@ class Tracker:
 
     def retain(self) -> None:
         """One more front end uses this tracker."""
-        self._users += 1
+        with self._renewing:
+            self._users += 1
 
     def release(self) -> None:
         """A front end was closed: deliver what is pending, and if it was the last one, end until the next record.
 
         Under the logging module's lock nothing is waited for; what is pending is delivered in the background.
         """
-        self._users -= 1
+        with self._renewing:
+            self._users -= 1
         if _holds_logging_lock() or here.ours:
             return
         if self._users > 0 or self._closed:
             self.flush()
         else:
-            self._pipeline.close(self._deadline(None))
+            self._close_pipeline()
 
     def _revived(self) -> bool:
         """Whether a closed pipeline could be replaced: unless the tracker itself was closed, it always can."""
@@ -260,7 +270,7 @@ class _Shared:
 
     def renew(self) -> None:
         """In a forked child: whoever held the lock is not there."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # guards the dict; a signal handler may configure logging
 
     def tracker(self, settings: Settings) -> Tracker:
         """The one for these settings, made if there is none."""
@@ -271,7 +281,7 @@ class _Shared:
                 # A callback that cannot be hashed cannot be compared with another either: a tracker of its own.
                 return _tracker_of(settings)
             if tracker is None:
-                tracker = self._trackers[settings] = _tracker_of(settings)
+                tracker = self._trackers.setdefault(settings, _tracker_of(settings))
             return tracker
 
 

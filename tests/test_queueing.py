@@ -234,6 +234,17 @@ def test_a_put_that_nobody_waits_for_wakes_nobody():
     assert calls._bell.qsize() == 1
 
 
+def test_lingering_ends_also_where_its_time_is_over_before_it_has_begun(monkeypatch):
+    """As on a machine that was suspended: up to 3.12, `SimpleQueue.get` would wait for ever then, and no put ring."""
+    monkeypatch.setattr(queueing, "LINGER", 1e-6)
+
+    def linger():
+        for _ in range(30_000):
+            CallQueue(capacity=1)._linger()
+
+    assert in_thread(linger).wait(6 * HANG)
+
+
 # Closing.
 
 

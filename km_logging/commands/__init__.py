@@ -14,7 +14,7 @@ from km_logging.commands.check import check
 from km_logging.commands.demo import demo
 from km_logging.commands.sandbox import sandbox
 from km_logging.commands.url import url
-from km_logging.errors import KmLoggingError, ProblemError
+from km_logging.errors import KmLoggingError, MissingExtraError, ProblemError
 
 __all__ = ["cli", "run"]
 
@@ -35,4 +35,4 @@ def run() -> None:
         cli(prog_name="km-logging")
     except KmLoggingError as error:
         click.echo(f"km-logging: {error}", err=True)
-        sys.exit(1 if isinstance(error, ProblemError) else 2)
+        sys.exit(1 if isinstance(error, ProblemError | MissingExtraError) else 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import sys
@@ -34,6 +35,7 @@ def check(config: Path | None, *, as_json: bool) -> None:
     Example:
       km-logging check --config logging.json
     """
+    sys.path.insert(0, str(Path.cwd()))  # where the application's own callables are
     table = _read(config) if config else {}
     findings = list(findings_of(table, os.environ)) if config else []
     given = next(iter(handler_settings(table).values()), {}) if config else {}
@@ -48,10 +50,12 @@ def check(config: Path | None, *, as_json: bool) -> None:
         if not config:
             findings.append(Finding("the environment", str(error)))
     _print(shown, answer, findings, as_json=as_json)
-    sys.exit(1 if findings else 0)
+    sys.exit(0 if all(finding.is_note for finding in findings) else 1)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    if path.suffix not in {".json", ".toml"}:
+        raise click.BadParameter(f"{path} is neither .json nor .toml: write the dictConfig as one of these")
     try:
         table = json.loads(path.read_bytes()) if path.suffix == ".json" else _toml(path)
     except ValueError as error:
@@ -82,7 +86,7 @@ def _answer(endpoint: Endpoint, findings: list[Finding]) -> str | None:
     except urllib.error.HTTPError as error:
         error.close()
         return f"HTTP {error.code}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         findings.append(Finding(f"{endpoint} does not answer ({reason})", "check endpoint, network and proxy"))
         return None
@@ -91,7 +95,9 @@ def _answer(endpoint: Endpoint, findings: list[Finding]) -> str | None:
 def _print(shown: list[Shown], answer: str | None, findings: list[Finding], *, as_json: bool) -> None:
     if as_json:
         settings = {row.name: {"value": row.value, "source": row.source} for row in shown}
-        wrong = [{"message": finding.message, "remedy": finding.remedy} for finding in findings]
+        wrong = [
+            {"message": finding.message, "remedy": finding.remedy, "is_note": finding.is_note} for finding in findings
+        ]
         click.echo(json.dumps({"settings": settings, "endpoint_answers": answer, "findings": wrong}))
         return
     if shown:
@@ -102,6 +108,6 @@ def _print(shown: list[Shown], answer: str | None, findings: list[Finding], *, a
     if answer:
         click.echo(f"The endpoint answers: {answer}.")
     for finding in findings:
-        click.echo(f"Wrong: {finding}", err=True)
-    if not findings:
+        click.echo(f"{'Note' if finding.is_note else 'Wrong'}: {finding}", err=True)
+    if all(finding.is_note for finding in findings):
         click.echo("Nothing is wrong.")

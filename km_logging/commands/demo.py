@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,9 @@ def demo() -> None:
       km-logging demo
     """
     from km_logging.sandbox.server import Sandbox  # the extra may be missing
+
+    for name in [name for name in os.environ if name.startswith("KM_") or name.lower().endswith("_proxy")]:
+        del os.environ[name]  # the demo is the same whatever the environment says
 
     with Sandbox() as sandbox:
         click.echo(f"A sandbox listens at {sandbox.endpoint}.\n")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from km_logging import helpers, wire
-from km_logging.errors import ProblemError
+from km_logging.errors import ProblemError, SettingsError
 from km_logging.settings import Settings
 from km_logging.tagging import Rules, from_nested
 from km_logging.telling import tell
@@ -40,6 +40,8 @@ def _pairs(_context: click.Context, _parameter: click.Parameter, texts: tuple[st
         name, equals, value = text.partition("=")
         if not equals:
             raise click.BadParameter(f"{text!r} has no '=': write name=value")
+        if name in pairs:
+            raise click.BadParameter(f"{name!r} is given twice: a property has one value")
         pairs[name] = value
     return pairs
 
@@ -121,6 +123,8 @@ def _chosen(texts: Mapping[str, str | None], name: str) -> str:
 
 def _print(texts: Mapping[str, str | None], nested: Mapping[str, Mapping[str, object]]) -> None:
     given = {"api_key": texts["api_key"], "endpoint": texts["endpoint"], "mode": "live"}
+    if not given["api_key"] and not os.environ.get("KM_API_KEY"):
+        raise SettingsError("api_key is missing: pass --api-key, or set KM_API_KEY")
     settings = Settings.resolve(given, os.environ)
     rules = Rules(settings)
     told = tell(from_nested(nested["km"], rules, None, None, time.time()), rules)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from datetime import datetime, timezone
 
 from km_logging.calls import Call
@@ -19,7 +20,7 @@ class PrintingSender:
     width = 1
 
     def send(self, request: str) -> Answer:
-        if sys.stderr is not None:
+        with suppress(AttributeError, OSError, ValueError):  # there may be no stderr, or a closed one
             # One write, so that lines of several threads stay whole.
             sys.stderr.write(line(decode(request)) + "\n")
         return Answer(200)

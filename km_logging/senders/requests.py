@@ -129,6 +129,12 @@ class _PoolWay:
 
     def send(self, target: str) -> Answer:
         path, _, _thread.query = target.partition("?")
+        try:
+            return self._answer(path)
+        finally:
+            _thread.query = ""
+
+    def _answer(self, path: str) -> Answer:
         response = self._pool.urlopen(
             "GET",
             self._prefix + path,
