@@ -227,8 +227,8 @@ def _freeze(key: object, value: object, rules: Rules, properties: dict[str, obje
         properties.update((path, text) for path, text in unfolded if rules.allow_all or rules.allows(path))
 
 
-def _stamped(timestamp: object) -> float | None:
-    """The time that structlog's `TimeStamper` put into the event dict: Unix time or ISO 8601; None if it is neither.
+def _stamped(timestamp: Any) -> float | None:
+    """The time that stands in an event dict: Unix time or ISO 8601, as `TimeStamper` puts it there, or a datetime.
 
     Without a T and a zone, a stamp of one's own format does not say which clock it means.
     """
@@ -238,7 +238,8 @@ def _stamped(timestamp: object) -> float | None:
             # Before 3.11, fromisoformat() knows neither the Z that TimeStamper writes nor a zone without a colon.
             stamped = datetime.fromisoformat(_zoned(*found.groups())).timestamp() if found else math.nan
         else:
-            stamped = float(timestamp) if type(timestamp) in {int, float} else math.nan  # type: ignore[arg-type]
+            seconds = timestamp.timestamp() if is_a(timestamp, datetime) else timestamp
+            stamped = float(seconds) if type(seconds) in {int, float} else math.nan
     except (ValueError, OverflowError, OSError):
         return None
     return stamped if math.isfinite(stamped) else None

@@ -776,3 +776,9 @@ def test_a_tag_that_cannot_be_marked_comes_back_as_it_was():
 @pytest.mark.parametrize("value", [12.5, None, [], object(), PurePosixPath("a")], ids=ascii)
 def test_nothing_but_texts_and_mappings_is_ever_marked(value):
     assert not is_marked(value, "address")
+
+
+def test_a_datetime_in_an_event_dict_is_its_time():
+    moment = datetime(2010, 1, 1, 0, 0, 5, tzinfo=timezone.utc)
+    fields = {"event": "Signed Up", "km": "event", "person": "bob", "timestamp": moment}
+    assert tell(from_event_dict(fields, RULES, None, dict, 5.0), RULES).call.timestamp == 1_262_304_005
