@@ -213,17 +213,36 @@ def catch_sigterm() -> bool:
 
 
 class _DrainOnSigterm:
+    """Has a thread drain, which then sends the signal again; only then does what the handler before did.
+
+    The signal may have interrupted the main thread in the middle of anything, also where it holds a lock that those who
+    deliver need. So nothing is waited for here: the main thread goes on meanwhile. A second signal ends the waiting.
+    """
+
     def __init__(self, before: Callable[[int, FrameType | None], object] | int) -> None:
         self._before = before
+        self._draining = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self._draining:
+            self._draining = True
+            with suppress(RuntimeError):  # without a thread there is no draining
+                threading.Thread(target=self._drain, args=(number,), name="km_logging-sigterm", daemon=True).start()
+                return
+        self._draining = False
+        self._go_on(number, frame)
+
+    def _drain(self, number: int) -> None:
+        _begin_end()
+        if self._draining:
+            os.kill(os.getpid(), number)
+
+    def _go_on(self, number: int, frame: FrameType | None) -> None:
         global exit_deadline  # noqa: PLW0603 - there is one process
         if self._before == signal.SIG_DFL:
-            _at_exit()  # nothing else will be asked
+            _at_exit()  # what the main thread has logged meanwhile; nothing else will be asked
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-            return
-        _begin_end()
-        if callable(self._before):
+        elif callable(self._before):
             self._before(number, frame)  # may end the process, which draws on the same deadline
         exit_deadline = None

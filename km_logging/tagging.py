@@ -240,7 +240,7 @@ def _stamped(timestamp: Any) -> float | None:
         else:
             seconds = timestamp.timestamp() if is_a(timestamp, datetime) else timestamp
             stamped = float(seconds) if type(seconds) in {int, float} else math.nan
-    except (ValueError, OverflowError, OSError):
+    except Exception:  # noqa: BLE001 - out of range, or a subclass's own code
         return None
     return stamped if math.isfinite(stamped) else None
 
