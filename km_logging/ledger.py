@@ -109,6 +109,7 @@ class Ledger:
             oldest: Unix time at which the oldest pending call was accepted, or None.
         """
         # Read where calls end before where they begin: what moves in between can only seem to be pending still.
+        refused = {kind: tally.value for kind, tally in self.refused.items()}
         dropped = {reason: tally.value for reason, tally in self.dropped.items()}
         delivered, handed_over = self.delivered.value, self.handed_over.value
         turned_away = self.turned_away.value
@@ -121,7 +122,7 @@ class Ledger:
             pending=pending,
             retried=self.retried.value,
             dropped=_occurred(dropped),
-            refused=_occurred({kind: tally.value for kind, tally in self.refused.items()}),
+            refused=_occurred(refused),
             merged=self.merged.value,
             oldest_pending_s=max(0.0, time.time() - oldest) if pending and oldest is not None else None,
             last_delivered=self.last_delivered,

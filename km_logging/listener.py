@@ -98,11 +98,10 @@ class Listener(logging.handlers.QueueListener):
         """The request of one call; none if it is refused or withheld."""
         try:
             call = item if isinstance(item, Call) else self._told(item)
-            if call is None:
-                self._ledger.turned_away.add()
-            elif (sent := self._withheld_or(call)) is None:
+            sent = None if call is None else self._withheld_or(call)
+            if call is not None and sent is None:
                 self._ledger.dropped["withheld"].add()
-            else:
+            if sent is not None:
                 request = wire.encode(sent)
                 if sent.kind == "event" and self._merging.repeats(request):
                     self._ledger.merged.add()
@@ -116,6 +115,8 @@ class Listener(logging.handlers.QueueListener):
 
     def _told(self, snapshot: Snapshot) -> Call | None:
         told = self._tell(snapshot)
+        if told.call is None:
+            self._ledger.turned_away.add()  # before it counts as refused: never as both accepted and refused
         for problem in told.problems:
             self._note(problem)
         return told.call

@@ -165,7 +165,7 @@ def test_a_thousand_calls_at_the_end_go_in_parallel(tmp_path):
         )
         lost = sum(int(re.match(r"km_logging: (\d+) ", line)[1]) for line in ended.said)
         assert max(Counter(people(server)).values()) == 1
-    assert len(server.targets) >= 400
+    assert len(server.targets) >= 200
     # Sixteen were under way at most when the process gave up; the server may still have counted those.
     assert 1000 <= len(server.targets) + lost <= 1016
 
