@@ -187,6 +187,11 @@ class Delivery:
                 moments.append(self._outbox.oldest)
             return min(moments, default=None)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this thread holds the lock; a signal handler may find itself there."""
+        return bool(self._turn._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001 - no public name for it
+
     # The workers.
 
     def _grow(self) -> None:

@@ -88,6 +88,11 @@ class Pipeline:
         in_outbox = self._delivery.oldest
         return self._calls.moment if in_outbox is None else in_outbox
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this thread is in the middle of something that those who deliver wait for."""
+        return self._delivery.is_held
+
     # In the caller's thread.
 
     def put(self, item: Snapshot | Call) -> bool:

@@ -49,6 +49,10 @@ class Drainable(Protocol):
     def pending(self) -> int:
         """How many calls are still here."""
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this thread is in the middle of something that those who deliver wait for."""
+
     def begin_flush(self, *, hurry: bool) -> Mark:
         """Begin to wait for everything that was put before."""
 
@@ -73,6 +77,9 @@ IMPORT_TIMEOUT = 5.0
 
 #: Between two handlers, `logging.shutdown` takes no longer, in seconds.
 AT_ONCE = 1.0
+
+#: Where SIGTERM comes at a bad moment, it comes again after so many seconds.
+AGAIN = 0.005
 
 #: Whether the fork under way holds the lock of imports; after a timeout it does not.
 _holds_import = False
@@ -169,7 +176,7 @@ def say_left(left: int, pipelines: list[Drainable]) -> None:
         pipeline.said_left = pipeline.pending
     errors = sorted({pipeline.ledger.last_error for pipeline in pipelines if pipeline.ledger.last_error})
     why = f" (last error: {'; '.join(errors)})" if errors else ""
-    with suppress(AttributeError, OSError, ValueError):  # there may be no stderr any more
+    with suppress(AttributeError, OSError, RuntimeError, ValueError):  # no stderr any more, or in the middle of a write
         sys.stderr.write(f"km_logging: {left} calls were not delivered within drain_timeout and are lost{why}\n")
 
 
@@ -228,6 +235,12 @@ class _DrainOnSigterm:
             self._draining = True
             with suppress(RuntimeError):  # without a thread there is no draining
                 threading.Thread(target=self._drain, args=(number,), name="km_logging-sigterm", daemon=True).start()
+                return
+        if any(pipeline.is_held for pipeline in list(running)):
+            with suppress(RuntimeError):  # it will let go in a moment
+                again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+                again.daemon = True
+                again.start()
                 return
         self._draining = False
         self._go_on(number, frame)

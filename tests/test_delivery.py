@@ -615,6 +615,28 @@ def test_a_closed_delivery_gives_nothing_to_evict(machinery):
     assert tracker._ledger.dropped["closed"].value == 2
 
 
+def test_a_signal_handler_that_evicts_in_the_middle_of_an_eviction_evicts_another_call(machinery):
+    """Each of the two drops a call of its own, and each call that is left is still pending."""
+    worker, _ = machinery()
+    worker._workers = worker._width  # nobody is there to send
+    worker.put([f"/e?_p={person}" for person in ["bob", "eve", "zoe"]])
+    evicted = []
+
+    class Interrupted(list):
+        """What waits for another try; a signal comes when it has been looked at."""
+
+        def __iter__(self):
+            yield from list.__iter__(self)
+            if not evicted:
+                evicted.append(None)
+                evicted[0] = worker.evict()
+
+    worker._later = Interrupted((math.inf, entry.number, entry) for entry in worker._outbox.claim(3))
+    evicted.append(worker.evict())
+    left = len(worker._later) + len(worker._due) + worker._outbox.waiting
+    assert worker._pending == left == 3 - sum(evicted)
+
+
 def test_a_success_after_the_pause_closes_the_breaker():
     breaker = Breaker().failed(0.0, 1.0, patience=5.0).began().succeeded(5.0)
     assert breaker == Breaker()

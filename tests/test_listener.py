@@ -50,6 +50,16 @@ def test_the_reader_survives_those_who_evict(count):
     eventually(lambda: len(taken) + sum(evicted) == count, timeout=GUARD / 6)
 
 
+def test_those_who_hurry_leave_nothing_behind():
+    """However often somebody flushes while calls come in without a pause, what wakes the reader does not pile up."""
+    calls = CallQueue(10)
+    for number in range(1_000):
+        calls.put_nowait(_call(number))
+        calls.hurry()
+        assert calls.get() == [_call(number)]
+    assert calls._bell.qsize() <= 1
+
+
 def test_a_call_is_told_in_the_listener_s_thread_with_what_the_log_call_saw(server, logger):
     """`before_send` runs there, once a call, and sees values as they were."""
     seen = []
