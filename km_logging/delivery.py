@@ -127,15 +127,24 @@ class Delivery:
 
     def _oldest_waiting(self) -> Entry | None:
         """Take out the oldest entry that is not under way: those that were tried are older than those that were not."""
-        tried = [*self._due, *(entry for _, _, entry in self._later)]
-        if not tried:
-            return self._outbox.evict()
-        oldest = min(tried, key=lambda entry: entry.number)
-        self._due = deque(entry for entry in self._due if entry is not oldest)
-        self._later = [later for later in self._later if later[2] is not oldest]
-        heapq.heapify(self._later)
-        self._outbox.settle(oldest)
-        return oldest
+        while tried := [*self._due, *(entry for _, _, entry in self._later)]:
+            oldest = min(tried, key=lambda entry: entry.number)
+            if self._taken_out(oldest):
+                self._outbox.settle(oldest)
+                return oldest
+        return self._outbox.evict()
+
+    def _taken_out(self, entry: Entry) -> bool:
+        """Take an entry out of those that wait for another try; false if a signal handler was faster."""
+        with suppress(ValueError):
+            self._due.remove(entry)
+            return True
+        for later in [later for later in self._later if later[2] is entry]:
+            with suppress(ValueError):
+                self._later.remove(later)
+                heapq.heapify(self._later)
+                return True
+        return False
 
     def drain(self, *, hurry: bool) -> None:
         """Stop being polite, until `relax`: somebody waits for the calls to be gone.

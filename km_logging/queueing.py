@@ -188,7 +188,9 @@ class CallQueue:
         self._wake()
 
     def _wake(self) -> None:
-        self._bell.put(None)
+        if self._asleep:
+            self._asleep = False
+            self._bell.put(None)
         with suppress(RuntimeError):  # it is released already
             self._impatience.release()
 
