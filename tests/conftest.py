@@ -6,9 +6,15 @@ import logging
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from support.servers import TrackingServer
+
+# In CI the examples are the same every time: what fails there fails here as well, and is looked for elsewhere.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI") == "true":
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture
