@@ -558,7 +558,7 @@ def assert_sound(told, fields, by, secret=SECRET):
     assert type(call.timestamp) is int
     given = given_properties(fields) | dict(by.defaults)
     for name, text in call.properties.items():
-        assert name in given or any(name.startswith(f"{root}.") for root in given if isinstance(root, str)), name
+        assert name in given or any(name.startswith(str.__add__(root, ".")) for root in given if isinstance(root, str)), name
         if type(given.get(name)) in {str, bool, int}:
             value = given[name]
             assert text == (str(value).lower() if type(value) is bool else str(value))
@@ -569,7 +569,9 @@ def given_properties(fields):
     tagged = fields["km"]
     if type(tagged) is dict:
         properties = tagged.get("properties")
-        return properties if type(properties) is dict else {"a": None, "key 1": None, "self": None}
+        if type(properties) is Stand:  # by hand what those that tell at all are made of
+            return dict.fromkeys(["a", "self", *(f"key {n}" for n in range(1_000))])
+        return properties if type(properties) is dict else {}
     return fields if type(tagged) is not Stand or tagged.name.startswith("text") else {"a": None}
 
 
