@@ -240,7 +240,7 @@ class Delivery:
                 now = time.monotonic()
                 self._ripen(now)
                 pause = self._pause(now)
-                if pause <= 0 and self._breaker.allows(now) and (entry := self._next()) is not None:
+                if pause <= 0 and self._breaker.allows(now) and not self._is_waited_for and (entry := self._next()):
                     self._breaker = self._breaker.began()
                     self._under_way[entry.number] = entry
                     self._grow()
@@ -262,12 +262,17 @@ class Delivery:
 
     def _pause(self, now: float) -> float:
         """Seconds until something may be sent, or something is due: 0 or less if at once."""
-        if self._breaker.probing:
+        if self._is_waited_for:
             return self._until_later(now)
         until = self._breaker.until if self._drains else max(self._breaker.until, self._throttle.until)
         if until > now:
             return min(until - now, self._until_later(now))
         return 0.0 if self._due or self._outbox.waiting else self._until_later(now)
+
+    @property
+    def _is_waited_for(self) -> bool:
+        """Whether everything waits for one attempt: a probe, or the first, which makes the sender that has a width."""
+        return self._breaker.probing or (self._sender is None and bool(self._under_way))
 
     def _until_later(self, now: float) -> float:
         return self._later[0][0] - now if self._later else IDLE
@@ -308,6 +313,7 @@ class Delivery:
             return Answer(None, error=f"{what} raised {type_name(error)}")
         with self._turn:
             self._grow()
+            self._turn.notify_all()
         return self._sender
 
     # After an attempt.
