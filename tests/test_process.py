@@ -863,7 +863,7 @@ def test_sigterm_in_the_middle_of_whatever_we_do_drains(tmp_path, asking):
         """
     with (
         TrackingServer(Answers(Reply(delay=0.05))) as server,
-        Script(tmp_path, text, server.endpoint, KM_DRAIN_TIMEOUT=GUARD / 2) as script,
+        Script(tmp_path, text, server.endpoint, measured=False, KM_DRAIN_TIMEOUT=GUARD / 2) as script,
     ):
         assert script.read_line() == "logged"
         script.terminate()

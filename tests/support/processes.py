@@ -65,17 +65,20 @@ class Script:
         folder: where it is written and run.
         text: the script, indented as the test is; it needs no imports but its own.
         endpoint: for ``KM_ENDPOINT``.
+        measured: whether coverage may measure it; not where signals come without a pause, since coverage takes a lock
+            that is not re-entrant.
         variables: more of the environment, such as ``KM_DRAIN_TIMEOUT``.
     """
 
-    def __init__(self, folder: Path, text: str, endpoint: str, **variables: object) -> None:
+    def __init__(self, folder: Path, text: str, endpoint: str, *, measured: bool = True, **variables: object) -> None:
         self._file = folder / "script.py"
         self._file.write_text(PRELUDE + textwrap.dedent(text))
         environment = {name: str(value) for name, value in variables.items()}
+        inherited = {name: value for name, value in os.environ.items() if measured or not name.startswith("COVERAGE_")}
         self._process = subprocess.Popen(
             [sys.executable, str(self._file)],
             cwd=folder,
-            env={**os.environ, "KM_API_KEY": KEY, "KM_ENDPOINT": endpoint, **environment},
+            env={**inherited, "KM_API_KEY": KEY, "KM_ENDPOINT": endpoint, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
