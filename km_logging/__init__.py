@@ -9,19 +9,22 @@ The path of a call, which is also the listing of this package:
                         | put: bounded, re-entrant, never blocks            (the caller's thread ends here)
                    queueing.py
                         |
-                   listener.py      one QueueListener thread: telling.py makes the call (calls.py, values.py),
-                        |           before_send may change it, wire.py encodes the request
-                    outbox/         memory                                  (seam 1)
+                   listener.py      one QueueListener thread
+                        |
+                    intake.py       telling.py makes the call (calls.py, values.py), before_send may change it,
+                        |           wire.py encodes the request; in the caller if the log call waits for its commit
+                    outbox/         memory | sqlite (database.py, election.py)     (seam 1)
                         | entries
                    delivery.py  <-> policy.py   answer -> verdict, backoff, breaker (pure)
                         | request
-                    senders/        requests | printing                     (seam 2)
+                    senders/        requests | printing                            (seam 2)
                         |
                   https://trk.kissmetrics.io/e /s /a
 
 tracker.py puts a pipeline.py of these together for each distinct settings.py, keeps the books (ledger.py) and says
 problems (problems.py); process.py sees to forks and to the end of the process, guard.py that nothing of ours is ever
-tracked. commands/ and sandbox/ use the library and are used by nothing in it.
+tracked; relay.py delivers from an outbox that other processes fill. commands/ and sandbox/ use the library and are
+used by nothing in it.
 """
 
 from __future__ import annotations

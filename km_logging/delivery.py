@@ -5,21 +5,24 @@ Workers are daemonic threads that take an entry, send it, and report the answer.
 log call takes it only to evict an old call when it is asked to (`overflow="drop_oldest"`).
 
 A call that must wait for another try waits here, not in the outbox, so that an outbox has nothing to do but to keep.
+What an outbox shares with other processes is looked at now and then, by whoever is idle.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 import random
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from km_logging import policy
 from km_logging.calls import Problem, type_name
+from km_logging.deadline import Deadline
 from km_logging.guard import THREAD_NAME, here
 from km_logging.ledger import Ledger
 from km_logging.outbox import Entry, Outbox
@@ -32,6 +35,9 @@ __all__ = ["Delivery"]
 
 #: A worker with nothing to do goes after so many seconds.
 IDLE = 10.0
+
+#: How often to look whether everything is through, in seconds.
+GLANCE = 0.01
 
 #: Python 3.12.0 to 3.12.2 start no thread while the process ends, which is when the most calls may wait for one. There,
 #: all workers start with the first call, and stay.
@@ -46,7 +52,7 @@ class Delivery:
         outbox: what to deliver from.
         make_sender: called in a worker's thread, once, and again if it raised.
         ledger: the books.
-        ended: is told how many calls are no longer pending, once they are not.
+        left: is told how many calls no longer take up room in memory.
         report: says a problem.
     """
 
@@ -56,22 +62,22 @@ class Delivery:
         outbox: Outbox,
         make_sender: Callable[[], Sender],
         ledger: Ledger,
-        ended: Callable[[int], None],
+        left: Callable[[int], None],
         report: Callable[[Problem], None],
     ) -> None:
         self._settings = settings
         self._outbox = outbox
+        outbox.wake = self.wake
         self._make_sender = make_sender
         self._ledger = ledger
-        self._ended = ended
+        self._left = left
         self._report_problem = report
         self._turn = threading.Condition()  # guards everything below
         self._due: deque[Entry] = deque()
         self._later: list[tuple[float, int, Entry]] = []
-        self._under_way: dict[int, Entry] = {}
+        self._under_way: set[Entry] = set()
         self._marks: list[Mark] = []
-        self._number = 0
-        self._pending = 0
+        self._moves = 0
         self._workers = 0
         self._idle = 0
         self._drains = 0
@@ -79,6 +85,7 @@ class Delivery:
         self._breaker = Breaker()
         self._throttle = Throttle()
         self._closed = False
+        self._ended: Callable[[], None] = lambda: None
         self._sender: Sender | None = None
         self._making = threading.Lock()  # held while the sender is made: an import, and the user's `session`
 
@@ -91,47 +98,70 @@ class Delivery:
                 for _ in range((self._width if KEEPS_WORKERS else 1) - self._workers):
                     self._add_worker()
 
-    def put(self, requests: Iterable[str]) -> None:
+    def put(self, requests: Sequence[str]) -> None:
         """Take new calls."""
         with self._turn:
-            now = time.time()
-            entries = [Entry(request, now, self._number + count) for count, request in enumerate(requests, start=1)]
-            if not entries:
-                return
             if self._closed:
-                self._give_up(len(entries), "closed")
-                return
-            self._number += len(entries)
-            self._pending += len(entries)
-            self._outbox.put(entries)
-            self._turn.notify(len(entries))
-            self._grow()
+                self._ledger.dropped["closed"].add_many(len(requests))
+                self._left(len(requests))
+            elif requests:
+                self._outbox.put(requests, time.time())
+                self._wake(len(requests))
+
+    def wake(self) -> None:
+        """There may be something new in the outbox."""
+        with self._turn:
+            self._wake(1)
+
+    def _wake(self, calls: int) -> None:
+        self._follow_moves()
+        self._turn.notify(calls)
+        self._grow()
 
     def reached(self, mark: Mark) -> None:
         """The listener has put everything that came before the mark."""
         with self._turn:
-            mark.last, mark.left = self._number, self._pending
-            if mark.left:
+            self._measure(mark)
+            if mark.left and not self._closed:
                 self._marks.append(mark)
             else:
                 mark.done.set()
         mark.seen.set()
 
+    def _measure(self, mark: Mark) -> None:
+        mark.left = -1
+        while mark.left != self._outbox.pending:  # a log call that commits itself came in between
+            mark.left, mark.span = self._outbox.pending, self._outbox.span
+
+    def _follow_moves(self) -> None:
+        """Where entries got new numbers, who waits for some waits for all that are there now."""
+        if self._moves != self._outbox.moves:
+            self._moves = self._outbox.moves
+            for mark in self._marks:
+                self._measure(mark)
+            self._release_marks()
+
     def evict(self) -> bool:
-        """Drop the oldest call that waits; false if none does."""
-        with self._turn:
+        """Drop the oldest call in memory that waits; false if none does, or if an outbox on disk is just in use."""
+        if not self._turn.acquire(blocking=not self._outbox.poll < math.inf):
+            return False
+        try:
             entry = None if self._closed else self._oldest_waiting()
             if entry is not None:
                 self._end(entry)
             return entry is not None
+        finally:
+            self._turn.release()
 
     def _oldest_waiting(self) -> Entry | None:
         """Take out the oldest entry that is not under way: those that were tried are older than those that were not."""
-        while tried := [*self._due, *(entry for _, _, entry in self._later)]:
-            oldest = min(tried, key=lambda entry: entry.number)
+        waiting = [*self._due, *(entry for _, _, entry in self._later)]
+        while tried := [entry for entry in waiting if self._outbox.holds(entry)]:
+            oldest = min(tried, key=lambda entry: entry.accepted_at)
             if self._taken_out(oldest):
                 self._outbox.settle(oldest)
                 return oldest
+            waiting = [*self._due, *(entry for _, _, entry in self._later)]
         return self._outbox.evict()
 
     def _taken_out(self, entry: Entry) -> bool:
@@ -166,18 +196,56 @@ class Delivery:
         with self._turn:
             self._drains -= 1
 
-    def close(self) -> int:
-        """Give up what is pending and let the workers end; returns how many calls that were."""
+    def close(self, ended: Callable[[], None] = lambda: None) -> None:
+        """Give up what is pending, or leave it to others, and let the workers end.
+
+        Args:
+            ended: is called once nothing is under way, here or later: an answer that comes late still counts.
+        """
         with self._turn:
             self._closed = True
-            left, self._pending = self._pending, 0
-            self._give_up(left, "closed")
+            self._ended = ended
+            self._outbox.close(self._under_way)
             self._release_marks()
             self._turn.notify_all()
+            if not self._under_way:
+                ended()
         if self._sender is not None:
             with suppress(Exception):  # a session is the user's code
                 self._sender.close()
-        return left
+
+    @property
+    def is_through(self) -> bool:
+        """Whether everything that is there was tried, or nothing can be sent for the time being.
+
+        What the server refused for its own sake was tried only when it is rejected.
+        """
+        with self._turn:
+            self._outbox.look()
+            is_open = self._breaker.until > time.monotonic()
+            refused = any(entry.refusals for entry in (*self._due, *(entry for _, _, entry in self._later)))
+            return not self._under_way and (is_open or not (self._outbox.waiting or refused))
+
+    def finish(self, deadline: Deadline) -> None:
+        """Take nothing more, and wait for what is under way."""
+        with self._turn:
+            self._width = 0  # every worker is one too many
+            self._turn.notify_all()
+            while self._workers > 0 and deadline.left:
+                self._turn.wait(deadline.left)
+
+    def finish_others(self, deadline: Deadline) -> None:
+        """Deliver what other processes have handed over until now, too: there may be none of them left."""
+        with self._turn:
+            self._outbox.stop_at_last()
+            self._turn.notify_all()
+            while not self.is_through and not self._closed and deadline.left:
+                self._turn.wait(min(deadline.left, GLANCE))
+
+    def keep_rest(self) -> None:
+        """There is no more time: what lasts shall hold everything that it can."""
+        with self._turn:
+            self._outbox.keep_rest()
 
     def abandon(self) -> None:
         """In a forked child: whatever of this still runs here (greenlets do) must not send the parent's calls again.
@@ -185,13 +253,14 @@ class Delivery:
         Takes no lock: the thread that held it does not exist in this process.
         """
         self._closed = True
+        self._outbox.abandon()
 
     @property
     def oldest(self) -> float | None:
         """When the oldest pending call was accepted, Unix time; None if none is pending."""
         with self._turn:
-            entries = [*self._due, *self._under_way.values(), *(entry for _, _, entry in self._later)]
-            moments = [entry.accepted_at for entry in entries]
+            entries = [*self._due, *self._under_way, *(entry for _, _, entry in self._later)]
+            moments = [entry.accepted_at for entry in entries if entry.is_own]
             if self._outbox.oldest is not None:
                 moments.append(self._outbox.oldest)
             return min(moments, default=None)
@@ -199,7 +268,7 @@ class Delivery:
     @property
     def is_held(self) -> bool:
         """Whether this thread holds the lock; a signal handler may find itself there."""
-        return bool(self._turn._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001 - no public name for it
+        return self._outbox.is_held or bool(self._turn._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001 - no public name for it
 
     # The workers.
 
@@ -208,7 +277,8 @@ class Delivery:
         # For what is due later one idle worker keeps the time.
         waiting = self._outbox.waiting + len(self._due) + bool(self._later)
         most = self._width if self._sender is not None else 1  # which says how many it can serve
-        if waiting > self._idle and self._workers < most and not self._closed:
+        is_unwatched = self._workers == 0 and self._outbox.poll < math.inf
+        if (waiting > self._idle or is_unwatched) and self._workers < most and not self._closed:
             # Without more threads, those that are there do the work.
             with suppress(RuntimeError):
                 self._add_worker()
@@ -236,22 +306,35 @@ class Delivery:
     def _take(self) -> Entry | None:
         """Wait for an entry that may be sent now; None if this worker should end."""
         with self._turn:
+            idle_since = time.monotonic()
             while not self._closed and self._workers <= self._width:
+                self._outbox.look()
+                self._follow_moves()
                 now = time.monotonic()
                 self._ripen(now)
                 pause = self._pause(now)
                 if pause <= 0 and self._breaker.allows(now) and not self._is_waited_for and (entry := self._next()):
                     self._breaker = self._breaker.began()
-                    self._under_way[entry.number] = entry
+                    self._under_way.add(entry)
                     self._grow()
                     return entry
-                if self._pending:
-                    self._wait(pause)
-                elif not self._wait(IDLE) and not self._pending and not KEEPS_WORKERS:
+                if not self._under_way:
+                    self._outbox.sync()
+                if self._is_needed:
+                    idle_since = now
+                if now - idle_since >= IDLE:
                     break
+                if self._wait(min(pause, self._outbox.poll)):
+                    idle_since = time.monotonic()
             self._workers -= 1
-            self._turn.notify()  # what woke this one may have been meant for one who stays
+            self._turn.notify_all()  # what woke this one may have been meant for one who stays, or for `finish`
             return None
+
+    @property
+    def _is_needed(self) -> bool:
+        """Whether this worker must stay although there is nothing to send: somebody must keep the time, or look."""
+        alone = self._workers == 1 and self._outbox.poll < math.inf
+        return KEEPS_WORKERS or alone or bool(self._outbox.pending or self._later or self._due)
 
     def _wait(self, seconds: float) -> bool:
         self._idle += 1
@@ -321,16 +404,18 @@ class Delivery:
     def _settle(self, entry: Entry, answer: Answer, cpu: float) -> None:
         verdict = policy.verdict(answer)
         with self._turn:
+            self._under_way.discard(entry)
             if self._closed:
+                self._settle_late(entry, verdict)
                 return
             now = time.monotonic()
             self._throttle = self._throttle.spent(cpu, self._settings.cpu_share, now)
-            self._under_way.pop(entry.number, None)
             entry = entry._replace(tries=entry.tries + 1)
             if verdict is not Verdict.DELIVERED:
                 self._ledger.last_error = str(answer)
             if verdict is Verdict.RETRY:
                 patience = policy.retry_after(answer.retry_after, time.time())
+                now = time.monotonic()  # not before the clock that a date goes by
                 self._breaker = self._breaker.failed(now, random.random(), patience)
                 self._again(entry, now)
                 return
@@ -338,13 +423,22 @@ class Delivery:
                 self._breaker = self._breaker.succeeded(now)
                 self._turn.notify_all()
             if verdict is Verdict.DELIVERED:
-                self._ledger.note_delivered()
+                self._ledger.note_delivered(is_own=entry.is_own)
                 self._outbox.settle(entry)
                 self._end(entry)
-            elif entry.tries >= policy.REJECT_AFTER:
+                return
+            entry = entry._replace(refusals=entry.refusals + 1)
+            if entry.refusals >= policy.REJECT_AFTER:
                 self._drop(entry, "rejected")
             else:
                 self._again(entry, now)
+
+    def _settle_late(self, entry: Entry, verdict: Verdict) -> None:
+        """After the close."""
+        if self._outbox.finish(entry, is_delivered=verdict is Verdict.DELIVERED):
+            self._ledger.note_delivered(is_own=entry.is_own)
+        if not self._under_way:
+            self._ended()
 
     def _again(self, entry: Entry, now: float) -> None:
         """Try once more after a while, unless its time is over."""
@@ -361,27 +455,20 @@ class Delivery:
         return entry.tries > 0 and time.time() >= entry.accepted_at + self._settings.retry_for
 
     def _drop(self, entry: Entry, reason: str) -> None:
-        self._ledger.dropped[reason].add()
-        self._outbox.settle(entry)
+        if entry.is_own:
+            self._ledger.dropped[reason].add()
+        self._outbox.bury(entry) if reason == "rejected" else self._outbox.settle(entry)
         self._end(entry)
 
-    def _give_up(self, calls: int, reason: str) -> None:
-        for _ in range(calls):
-            self._ledger.dropped[reason].add()
-        self._ended(calls)
-
     def _end(self, entry: Entry) -> None:
-        """The call is no longer pending: count it off, and tell who waits for it."""
-        self._pending -= 1
-        self._ended(1)
+        """The call is no longer pending: tell who waits for it."""
         for mark in self._marks:
-            if entry.number <= mark.last:
-                mark.left -= 1
+            mark.left -= entry.is_own and entry.number in mark.span
         if self._marks:
             self._release_marks()
 
     def _release_marks(self) -> None:
         for mark in self._marks:
-            if mark.left == 0 or self._closed:
+            if mark.left <= 0 or self._closed:
                 mark.done.set()
         self._marks = [mark for mark in self._marks if not mark.done.is_set()]

@@ -3,6 +3,7 @@
     KmLoggingError
     ├── SettingsError        the configuration is wrong (also a ValueError)
     ├── ProblemError         a call cannot be told, and `strict` asked to hear of it (also a ValueError)
+    ├── OutboxError          the file of an outbox cannot be used
     └── MissingExtraError    a package of an extra is not installed (also an ImportError)
 
 Every message ends with the remedy. None ever holds the API key or a property's value.
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from km_logging.calls import Problem
 
-__all__ = ["KmLoggingError", "MissingExtraError", "ProblemError", "SettingsError"]
+__all__ = ["KmLoggingError", "MissingExtraError", "OutboxError", "ProblemError", "SettingsError"]
 
 
 class KmLoggingError(Exception):
@@ -39,6 +40,23 @@ class ProblemError(KmLoggingError, ValueError):
 
     def __reduce__(self) -> tuple[type[ProblemError], tuple[Problem]]:
         return type(self), (self.problem,)
+
+
+class OutboxError(KmLoggingError):
+    """The file of an outbox cannot be used; raised by commands only, elsewhere it is a problem.
+
+    Args:
+        message: what is wrong.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(f"{message}: {remedy}")
+        self.message = message
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[OutboxError], tuple[str, str]]:
+        return type(self), (self.message, self.remedy)
 
 
 class MissingExtraError(KmLoggingError, ImportError):

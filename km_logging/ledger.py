@@ -18,7 +18,7 @@ __all__ = ["DROPPED", "Counts", "Ledger", "Stats", "Tally"]
 
 #: Why a call that was accepted is not delivered.
 DROPPED: dict[str, str] = {
-    "overflow": "more calls were waiting than `capacity`",
+    "overflow": "more calls were waiting in memory than `capacity`, or the outbox's file has reached `max_mb`",
     "expired": "it could not be delivered within `retry_for`",
     "rejected": "the server refused it three times for its own sake",
     "withheld": "`before_send` returned None, or raised",
@@ -76,6 +76,11 @@ class Tally:
         #: Add one.
         self.add = self._count.__next__
 
+    def add_many(self, count: int) -> None:
+        """Add ``count``, one by one."""
+        for _ in range(count):
+            self.add()
+
     @property
     def value(self) -> int:
         """How often `add` was called. Only the text form of a count tells it without counting on: ``count(7)``."""
@@ -97,9 +102,10 @@ class Ledger:
         self.last_delivered: float | None = None
         self.last_error: str | None = None
 
-    def note_delivered(self) -> None:
-        """One call was delivered just now."""
-        self.delivered.add()
+    def note_delivered(self, *, is_own: bool = True) -> None:
+        """One call was delivered just now; one that another process had handed over is not in its books."""
+        if is_own:
+            self.delivered.add()
         self.last_delivered = time.time()
 
     def stats(self, oldest: float | None) -> Stats:

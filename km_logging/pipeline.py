@@ -7,6 +7,7 @@ the first call. A forked child gets a new one; in the old one, nothing may be se
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from km_logging import process
@@ -14,11 +15,12 @@ from km_logging.calls import Call, Problem
 from km_logging.deadline import Deadline
 from km_logging.delivery import Delivery
 from km_logging.guard import here
+from km_logging.intake import Intake
 from km_logging.ledger import Ledger
 from km_logging.listener import Listener
-from km_logging.outbox.memory import MemoryOutbox
-from km_logging.problems import Reporter
-from km_logging.queueing import CallQueue, Mark
+from km_logging.outbox import make_outbox
+from km_logging.problems import Reporter, insecure
+from km_logging.queueing import CallQueue, Committed, Mark
 from km_logging.senders import make_sender
 from km_logging.settings import Settings
 from km_logging.tagging import Rules, Snapshot
@@ -58,28 +60,36 @@ class Pipeline:
         self._starting = threading.Lock()  # only ever tried, never waited for: a log call may come in between
         self._calls = CallQueue(settings.capacity)
         self._reporter = reporter
+        self._outbox = make_outbox(settings, ledger=ledger, left=self._calls.left, report=self._calls.put_nowait)
+        # Of an outbox that has it, what waits for the commit in the log call.
+        self._put_now = getattr(self._outbox, "put_now", None) if settings.durability == "immediate" else None
+        self._intake = Intake(tell=tell, before_send=settings.before_send, ledger=ledger, rules=rules)
         self._delivery = Delivery(
             settings,
-            outbox=MemoryOutbox(),
+            outbox=self._outbox,
             make_sender=lambda: make_sender(settings),
             ledger=ledger,
-            ended=self._calls.left,
+            left=self._calls.left,
             report=reporter.report,
         )
         self._listener = Listener(
             self._calls,
-            tell=tell,
-            before_send=settings.before_send,
+            intake=self._intake,
             keep=self._delivery.put,
+            wake=self._delivery.wake,
             reached=self._delivery.reached,
             ledger=ledger,
             reporter=reporter,
-            rules=rules,
         )
 
     @property
     def pending(self) -> int:
         """How many calls are still here."""
+        return self._calls.pending + self._outbox.lasting
+
+    @property
+    def at_risk(self) -> int:
+        """How many of them end with this process."""
         return self._calls.pending
 
     @property
@@ -96,7 +106,21 @@ class Pipeline:
     # In the caller's thread.
 
     def put(self, item: Snapshot | Call) -> bool:
-        """Put a call into the queue; false if there is no room for it."""
+        """Take a call; false if there is no room for it."""
+        if self._put_now is None or self._intake.is_deep:
+            return self._enqueue(item)
+        request = self._intake.request(item, self.put_problem)
+        if request is None:
+            return True
+        if not self.is_running:
+            self.start()  # first: a fork in another thread must know of the file that is opened here
+        if not self._put_now(request, time.time()):
+            return self._enqueue(request)
+        if not self._calls.is_full:  # it only wakes those who deliver, and helps an estimate
+            self._calls.put_nowait(Committed(request))
+        return True
+
+    def _enqueue(self, item: Snapshot | Call | str) -> bool:
         if self._calls.is_full and not self._make_room():
             return False
         self._calls.put_nowait(item)
@@ -126,6 +150,8 @@ class Pipeline:
 
     def start(self) -> None:
         """Start the threads, if nobody is just doing so. Never raises: without them, calls wait for the next try."""
+        if not self._is_over:
+            process.running.add(self)
         if not self._starting.acquire(blocking=False):
             return
         try:
@@ -135,13 +161,11 @@ class Pipeline:
             if self.settings.drain_on_sigterm and not process.catch_sigterm():
                 message = "drain_on_sigterm could not be set up outside the main thread"
                 self._calls.put_nowait(Problem("delivery", message, "configure tracking in the main thread"))
-            process.running.add(self)
             self._delivery.start()
             self._listener.start()
             self.is_running = True
             if self.settings.mode == "live" and not self.settings.endpoint.is_private:
-                message = f"calls go to {self.settings.endpoint} unencrypted, with the key"
-                self._calls.put_nowait(Problem("insecure_endpoint", message, "use an https:// endpoint"))
+                self._calls.put_nowait(insecure(self.settings.endpoint))
         except RuntimeError as error:
             message = f"no thread could be started ({error})"
             self._reporter.report(Problem("delivery", message, "allow threads; calls wait until then"))
@@ -161,6 +185,7 @@ class Pipeline:
     def begin_flush(self, *, hurry: bool) -> Mark:
         """Begin to wait for everything that was put before; ``hurry`` as in `Delivery.drain`."""
         mark = Mark()
+        mark.is_last = hurry
         if self.pending and not self.is_running:
             self.start()
         self._calls.put_nowait(mark)
@@ -174,7 +199,10 @@ class Pipeline:
     def end_flush(self, mark: Mark, deadline: Deadline) -> bool:
         """Wait until everything before the mark has ended: true; or for the deadline: false."""
         try:
-            return mark.done.wait(deadline.left)
+            done = mark.done.wait(deadline.left)
+            if mark.is_last:
+                self._delivery.finish_others(deadline)
+            return done
         finally:
             self._delivery.relax()
 
@@ -183,14 +211,29 @@ class Pipeline:
         self.is_closed = True  # first: who comes now makes a new pipeline, and does not prolong the end of this one
         if self.pending:
             self.end_flush(self.begin_flush(hurry=True), deadline)
-        if left := self.pending:
+        elif self.is_running:
+            self._delivery.finish_others(deadline)
+        self.keep_rest()
+        if left := self.at_risk:
             process.say_left(left, [self])
         self._is_over = True
-        self._delivery.close()
+        # Until nothing is under way, there is still something that a fork must not carry over.
+        self._delivery.close(lambda: process.running.discard(self))
         self._listener.stop()
         self._give_up_queue()
         self.is_running = False
-        process.running.discard(self)
+
+    def keep_rest(self) -> None:
+        """There is no more time: put into an outbox that lasts what is only in memory, if that is possible at all."""
+        self._delivery.keep_rest()
+
+    def before_fork(self) -> None:
+        """Leave nothing open that a child must not inherit."""
+        self._outbox.before_fork()
+
+    def after_fork(self) -> None:
+        """In the parent: go on."""
+        self._outbox.after_fork()
 
     def _give_up_queue(self) -> None:
         while self._calls.evict():

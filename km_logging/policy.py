@@ -21,7 +21,7 @@ LONGEST_DELAY = 30.0
 #: How many attempts in a row must fail before all senders pause.
 TRIPS_AT = 3
 
-#: How often a call is tried that the server refuses for its own sake.
+#: After how many refusals for its own sake a call is given up.
 REJECT_AFTER = 3
 
 #: A server that asks for more patience than this is not believed, in seconds.

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from km_logging.calls import Problem, type_name
 
-__all__ = ["FormattedNames", "Reporter", "logger"]
+__all__ = ["FormattedNames", "Reporter", "insecure", "logger"]
 
 logger = logging.getLogger("km_logging")
 
@@ -62,6 +62,12 @@ class Reporter:
         logger.disabled = False
         with suppress(Exception):  # a handler of the application's may raise anything
             logger.warning("%s%s", problem, more)
+
+
+def insecure(endpoint: object) -> Problem:
+    """That calls leave this machine unencrypted."""
+    message = f"calls go to {endpoint} unencrypted, with the key"
+    return Problem("insecure_endpoint", message, "use an https:// endpoint")
 
 
 class FormattedNames:

@@ -50,6 +50,10 @@ class Drainable(Protocol):
         """How many calls are still here."""
 
     @property
+    def at_risk(self) -> int:
+        """How many of them end with this process."""
+
+    @property
     def is_held(self) -> bool:
         """Whether this thread is in the middle of something that those who deliver wait for."""
 
@@ -58,6 +62,15 @@ class Drainable(Protocol):
 
     def end_flush(self, mark: Mark, deadline: Deadline) -> bool:
         """Wait until everything before the mark has ended, or for the deadline."""
+
+    def keep_rest(self) -> None:
+        """There is no more time: put into an outbox that lasts what is only in memory."""
+
+    def before_fork(self) -> None:
+        """Leave nothing open that a child must not inherit."""
+
+    def after_fork(self) -> None:
+        """In the parent: go on."""
 
     def abandon(self) -> None:
         """These calls are another process's."""
@@ -83,6 +96,12 @@ AGAIN = 0.005
 
 #: Whether the fork under way holds the lock of imports; after a timeout it does not.
 _holds_import = False
+
+#: Held during a fork: two threads that fork at once would undo each other's preparations.
+_fork = threading.RLock()
+
+#: Pipelines that a fork under way has stopped.
+_forking: list[Drainable] = []
 
 #: Set when the process begins to end.
 exit_deadline: Deadline | None = None
@@ -122,12 +141,14 @@ def _begin_end() -> list[Drainable]:
         exit_deadline = Deadline(_longest())
     if exit_deadline is not None:
         drain(exit_deadline)
-    return [pipeline for pipeline in list(running) if pipeline.pending]
+        for pipeline in list(running):
+            pipeline.keep_rest()
+    return [pipeline for pipeline in list(running) if pipeline.at_risk]
 
 
 def _at_exit() -> None:
     unfinished = _begin_end()
-    say_left(sum(pipeline.pending for pipeline in unfinished), unfinished)
+    say_left(sum(pipeline.at_risk for pipeline in unfinished), unfinished)
 
 
 def bounded(seconds: float) -> Deadline:
@@ -173,7 +194,7 @@ def say_left(left: int, pipelines: list[Drainable]) -> None:
     if left <= sum(pipeline.said_left for pipeline in pipelines):
         return
     for pipeline in pipelines:
-        pipeline.said_left = pipeline.pending
+        pipeline.said_left = pipeline.at_risk
     errors = sorted({pipeline.ledger.last_error for pipeline in pipelines if pipeline.ledger.last_error})
     why = f" (last error: {'; '.join(errors)})" if errors else ""
     with suppress(AttributeError, OSError, RuntimeError, ValueError):  # no stderr any more, or in the middle of a write
@@ -181,19 +202,32 @@ def say_left(left: int, pipelines: list[Drainable]) -> None:
 
 
 def _before_fork() -> None:
-    global _holds_import  # noqa: PLW0603 - there is one process
+    global _holds_import, _forking  # noqa: PLW0603 - there is one process
+    _fork.acquire()
     _holds_import = importing.acquire(timeout=IMPORT_TIMEOUT)
+    _forking = list(running)
+    for pipeline in _forking:
+        pipeline.before_fork()
 
 
 def _after_fork() -> None:
     if _holds_import:
         importing.release()
+    _fork.release()
+
+
+def _in_parent() -> None:
+    for pipeline in _forking:
+        pipeline.after_fork()
+    _forking.clear()
+    _after_fork()
 
 
 def _in_child() -> None:
     global exit_deadline  # noqa: PLW0603 - there is one process
     _after_fork()
     exit_deadline = None
+    _forking.clear()
     for pipeline in running:
         pipeline.abandon()
     running.clear()
@@ -206,7 +240,7 @@ def _in_child() -> None:
 atexit.register(_at_exit)
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
 
 
 def catch_sigterm() -> bool:

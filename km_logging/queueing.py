@@ -5,8 +5,9 @@ one append to a deque, and a token for the listener only if that one sleeps; bot
 once woken, lingers for a moment and then takes everything that has come, so a thousand calls a second wake it twenty
 times.
 
-What comes through the queue, in order: snapshots, calls that were told in the caller's thread, problems found there,
-and marks (`Mark`) that tell a waiting `flush` how far the listener has come.
+What comes through the queue, in order: snapshots, calls that were told in the caller's thread, requests that could not
+be committed there, notes of those that were (`Committed`), problems found there, and marks (`Mark`) that tell a waiting
+`flush` how far the listener has come.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from typing import NamedTuple
 
 from km_logging.calls import Call, Problem
 from km_logging.tagging import Snapshot
 
-__all__ = ["Batch", "CallQueue", "Mark"]
+__all__ = ["Batch", "CallQueue", "Committed", "Mark"]
 
 #: How long the listener lets calls gather once it is awake, in seconds; `CallQueue.hurry` cuts it short.
 LINGER = 0.05
@@ -35,20 +37,32 @@ class Mark:
     Attributes:
         seen: set once the listener has looked at everything before the mark.
         done: set once no call before the mark is pending.
-        last: number of the last entry before the mark; set by delivery, as `left` is.
+        span: the numbers of the entries before the mark; set by delivery, as `left` is.
         left: how many entries before the mark are pending.
+        is_last: whether the pipeline or the process ends after it.
     """
 
-    __slots__ = ("done", "last", "left", "seen")
+    __slots__ = ("done", "is_last", "left", "seen", "span")
 
     def __init__(self) -> None:
         self.seen = threading.Event()
         self.done = threading.Event()
-        self.last = 0
+        self.span = range(0)
         self.left = 0
+        self.is_last = False
 
 
-Item = Snapshot | Call | Problem | Mark
+class Committed(NamedTuple):
+    """A call that is in the outbox already.
+
+    Attributes:
+        request: as `km_logging.wire.encode` makes it.
+    """
+
+    request: str
+
+
+Item = Snapshot | Call | str | Committed | Problem | Mark
 Batch = list[Item]
 
 
@@ -201,4 +215,4 @@ class CallQueue:
 
 
 def _is_call(item: Item) -> bool:
-    return isinstance(item, Snapshot | Call)
+    return isinstance(item, Snapshot | Call | str)

@@ -10,33 +10,19 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
+from km_logging.addresses import Endpoint, parse_endpoint, parse_outbox
 from km_logging.calls import MAX_NAME, brief
 from km_logging.errors import SettingsError
 from km_logging.values import Untold, bad_name, unfold
 
-__all__ = ["SETTINGS", "Endpoint", "Setting", "Settings", "is_loopback", "source"]
+__all__ = ["SETTINGS", "Setting", "Settings", "source"]
 
 DAY = 86_400.0
 
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where the tracking server is.
-
-    Attributes:
-        origin: scheme, host and port, such as ``https://trk.kissmetrics.io``.
-        base: path without a slash at its end, usually empty.
-        is_private: whether requests are encrypted or never leave this machine.
-    """
-
-    origin: str
-    base: str
-    is_private: bool
-
-    def __str__(self) -> str:
-        return self.origin + self.base
+#: How long a call is tried unless `retry_for` says otherwise, in seconds: in memory, and in an outbox that lasts.
+RETRY_FOR = 300.0
+RETRY_FOR_LASTING = 7 * DAY
 
 
 # Each parser takes the name of the setting and a value that is not None, and returns the value or raises.
@@ -56,35 +42,7 @@ def _api_key(name: str, value: object) -> str:
 
 
 def _endpoint(name: str, value: object) -> Endpoint:
-    text = _text(name, value)
-    remedy = "write it as https://host, https://host:port or https://host/base"
-    try:
-        url = urlsplit(text)
-        port, host = url.port, url.hostname
-    except ValueError:
-        raise SettingsError(f"{name} is no URL: {remedy}") from None
-    if url.scheme not in {"http", "https"} or not host or not text.isascii() or not text.isprintable() or " " in text:
-        raise SettingsError(f"{name} must be an http:// or https:// URL: {remedy}")
-    if url.username is not None or url.query or url.fragment or "?" in text or "#" in text:
-        raise SettingsError(f"{name} may hold neither user, query nor fragment: {remedy}")
-    base = url.path.rstrip("/")
-    if len(base) > MAX_NAME:
-        raise SettingsError(f"{name} has a path of more than {MAX_NAME} characters: {remedy}")
-    netloc = f"[{host}]" if ":" in host else host
-    origin = f"{url.scheme}://{netloc}" + (f":{port}" if port is not None else "")
-    return Endpoint(origin, base, is_private=url.scheme == "https" or is_loopback(host))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, without port and brackets, can only be this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    import ipaddress  # only for hosts that are not the default
-
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return parse_endpoint(name, _text(name, value))
 
 
 def _one_of(*choices: str) -> Callable[[str, object], str]:
@@ -97,13 +55,7 @@ def _one_of(*choices: str) -> Callable[[str, object], str]:
 
 
 def _outbox(name: str, value: object) -> str:
-    url = _text(name, value)
-    scheme = url.partition(":")[0]
-    if url in {"memory:", "memory://"}:
-        return "memory:"
-    if scheme in {"sqlite", "redis", "rediss", "unix"}:
-        raise SettingsError(f"{name} with {scheme}: is not in this version yet: use 'memory:'")
-    raise SettingsError(f"{name} must be 'memory:', not one with the scheme {scheme!r}")
+    return str(parse_outbox(name, _text(name, value)))
 
 
 def _transport(name: str, value: object) -> str:
@@ -240,7 +192,7 @@ SETTINGS: dict[str, Setting] = {
     "cpu_share": Setting(_number(0, 64, above=True), 0.5, "KM_CPU_SHARE"),
     "transport": Setting(_transport, "requests", "KM_TRANSPORT"),
     "timeout": Setting(_timeout, (3.05, 10.0)),
-    "retry_for": Setting(_number(0), 300.0, "KM_RETRY_FOR"),
+    "retry_for": Setting(_number(0), None, "KM_RETRY_FOR"),
     "drain_timeout": Setting(_number(0, DAY), 5.0, "KM_DRAIN_TIMEOUT"),
     "drain_on_sigterm": Setting(_boolean, False),
     "strict": Setting(_boolean, False, "KM_STRICT"),
@@ -308,10 +260,14 @@ class Settings:
                 near = difflib.get_close_matches(name, SETTINGS, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(SETTINGS)}"
                 raise SettingsError(f"unknown setting {name!r}: {hint}")
-        settings = cls(**{name: _resolved(name, given, environ) for name in SETTINGS})  # type: ignore[arg-type]
-        if settings.mode == "live" and settings.api_key is None:
+        values: dict[str, Any] = {name: _resolved(name, given, environ) for name in SETTINGS}
+        lasts = values["outbox"] != "memory:"
+        if values["retry_for"] is None:
+            values["retry_for"] = RETRY_FOR_LASTING if lasts else RETRY_FOR
+        settings = cls(**values)
+        if settings.mode == "live" and settings.deliver and settings.api_key is None:
             raise SettingsError("api_key is missing: pass it, set KM_API_KEY, or choose mode 'print' or 'off'")
-        if not settings.deliver and settings.outbox == "memory:":
+        if not settings.deliver and not lasts:
             raise SettingsError(
                 "deliver is false, but calls in 'memory:' can be delivered by nobody else: leave it out"
             )

@@ -611,7 +611,7 @@ def test_a_closed_delivery_gives_nothing_to_evict(machinery):
     worker.put(["/e?_p=bob", "/e?_p=eve"])
     worker.close()
     assert not worker.evict()
-    assert worker._pending == 0
+    assert worker._outbox.pending == 0
     assert tracker._ledger.dropped["closed"].value == 2
 
 
@@ -634,7 +634,7 @@ def test_a_signal_handler_that_evicts_in_the_middle_of_an_eviction_evicts_anothe
     worker._later = Interrupted((math.inf, entry.number, entry) for entry in worker._outbox.claim(3))
     evicted.append(worker.evict())
     left = len(worker._later) + len(worker._due) + worker._outbox.waiting
-    assert worker._pending == left == 3 - sum(evicted)
+    assert worker._outbox.pending == left == 3 - sum(evicted)
 
 
 def test_a_success_after_the_pause_closes_the_breaker():

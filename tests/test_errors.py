@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 import km_logging as km
+from km_logging.errors import OutboxError
 
 PROBLEM = km.Problem("bad_person", "the person is empty", "pass the person's id")
 
@@ -17,6 +18,7 @@ PROBLEM = km.Problem("bad_person", "the person is empty", "pass the person's id"
         (km.SettingsError("senders must be a number"), ValueError),
         (km.ProblemError(PROBLEM), ValueError),
         (km.MissingExtraError("km-logging sandbox", "sandbox"), ImportError),
+        (OutboxError("the file is a database of another program", "choose another path"), Exception),
     ],
     ids=lambda it: type(it).__name__,
 )

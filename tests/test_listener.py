@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 import km_logging as km
-from km_logging import listener
+from km_logging import intake, listener
 from km_logging.calls import Call, Problem
 from km_logging.queueing import CallQueue
 from support.tracking import GUARD, KEY, eventually, people, tracker_for
@@ -209,14 +209,14 @@ def test_on_problem_that_raises_costs_nothing(server, error):
 
 def test_a_call_that_cannot_be_told_for_a_reason_of_ours_ends_no_thread(server, monkeypatch):
     """Should the library itself be wrong, it costs the call, and says so."""
-    told = listener.wire.encode
+    told = intake.wire.encode
 
     def encode(call: Call) -> str:
         if call.person == "bob":
             raise ZeroDivisionError
         return told(call)
 
-    monkeypatch.setattr(listener.wire, "encode", encode)
+    monkeypatch.setattr(intake.wire, "encode", encode)
     problems = []
     with tracker_for(server.endpoint, on_problem=problems.append) as tracker:
         tracker.event("bob", "Signed Up")

@@ -1,151 +1,322 @@
-"""What delivery relies on in every kind of outbox: one contract suite, and a model to compare with."""
+"""What delivery relies on in every kind of outbox: one contract suite, and a model of all that may happen to them."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+import math
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from km_logging.outbox import Entry, Outbox
-from km_logging.outbox.memory import MemoryOutbox
+from km_logging.ledger import Ledger
+from km_logging.outbox import Entry, make_outbox, sqlite
+from km_logging.outbox.election import Election
+from km_logging.settings import Settings
+from support.outboxes import NOW, Bench, in_file, requests_of, writing
 
-#: Kind of outbox to how to open a new one.
-KINDS: dict[str, Callable[[], Outbox]] = {"memory": MemoryOutbox}
+KINDS = ["memory", "sqlite"]
+
+pytestmark = pytest.mark.usefixtures("_no_pauses")
 
 
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
-def outbox(request: pytest.FixtureRequest) -> Outbox:
+@pytest.fixture
+def _no_pauses(monkeypatch):
+    for name in ["POLL", "PATIENCE", "FIRST_PAUSE", "LONGEST_PAUSE"]:
+        monkeypatch.setattr(sqlite, name, 0.0)
+    monkeypatch.setattr(sqlite, "SETTLE_AFTER", math.inf)
+    # No thread may win an election between two steps of the model.
+    monkeypatch.setattr(Election, "wait", lambda *_: None)
+
+
+@pytest.fixture(params=KINDS)
+def bench(request, tmp_path):
     """A new outbox of one kind."""
-    return request.param()
+    bench = Bench(None if request.param == "memory" else tmp_path / "km.db")
+    yield bench
+    bench.check()
+    bench.close()
+    bench.check()
 
 
-def _entries(*numbers: int) -> list[Entry]:
-    return [Entry(f"/e?_p=p{number}", 1_000.0 + number, number) for number in numbers]
+def test_a_new_outbox_is_empty(bench):
+    """There is nothing to claim, to evict, or to wait for."""
+    outbox = bench.outbox
+    assert (outbox.waiting, outbox.pending, outbox.lasting, outbox.oldest) == (0, 0, 0, None)
+    assert bench.claim() == []
+    assert bench.evict() is None
 
 
-def test_a_new_outbox_is_empty(outbox):
-    assert outbox.waiting == 0
-    assert outbox.oldest is None
-    assert list(outbox.claim(10)) == []
-    assert outbox.evict() is None
+def test_what_was_put_is_claimed_as_it_was_oldest_first(bench):
+    """With the moment it was accepted, as a call of this process that was not tried yet."""
+    bench.put("/e?_p=1", "/e?_p=2")
+    bench.put("/e?_p=3")
+    entries = bench.claim()
+    assert requests_of(entries) == ["/e?_p=1", "/e?_p=2", "/e?_p=3"]
+    assert {(entry.accepted_at, entry.tries, entry.is_own) for entry in entries} == {(NOW, 0, True)}
+    assert [entry.number for entry in entries] == sorted({entry.number for entry in entries})
 
 
-def test_what_was_put_is_claimed_as_it_was_oldest_first(outbox):
-    outbox.put(_entries(1, 2))
-    outbox.put(_entries(3))
-    assert list(outbox.claim(10)) == _entries(1, 2, 3)
-
-
-def test_no_more_is_claimed_than_asked_for(outbox):
-    outbox.put(_entries(1, 2, 3))
-    assert list(outbox.claim(2)) == _entries(1, 2)
-    assert outbox.waiting == 1
-
-
-def test_nothing_is_claimed_twice(outbox):
+def test_no_more_is_claimed_than_asked_for_and_nothing_twice(bench):
     """Neither before nor after it is settled."""
-    outbox.put(_entries(1, 2))
-    (claimed,) = outbox.claim(1)
-    assert list(outbox.claim(10)) == _entries(2)
-    outbox.settle(claimed)
-    assert list(outbox.claim(10)) == []
+    bench.put("a", "b", "c")
+    (first,) = bench.claim(1)
+    assert bench.claimed(1) == ["b"]
+    assert bench.outbox.waiting == 1
+    bench.settle(first)
+    assert bench.claimed() == ["c"]
+    assert bench.claimed() == []
 
 
-def test_what_is_claimed_does_not_wait(outbox):
-    outbox.put(_entries(1, 2))
-    outbox.claim(1)
-    assert outbox.waiting == 1
-    assert outbox.oldest == 1_002.0
-
-
-def test_what_was_tried_settles_too(outbox):
+def test_what_was_tried_settles_too(bench):
     """Delivery counts the tries in the entry that it settles."""
-    outbox.put(_entries(1))
-    (claimed,) = outbox.claim(1)
-    outbox.settle(claimed._replace(tries=3))
-    assert outbox.waiting == 0
-    assert outbox.evict() is None
+    bench.put("a")
+    (claimed,) = bench.claim()
+    assert bench.outbox.pending == 1
+    bench.settle(claimed._replace(tries=3))
+    assert (bench.outbox.pending, bench.outbox.waiting) == (0, 0)
 
 
-def test_the_oldest_that_waits_is_evicted(outbox):
-    outbox.put(_entries(1, 2, 3))
-    outbox.claim(1)
-    assert outbox.evict() == _entries(2)[0]
-    assert outbox.waiting == 1
-    assert list(outbox.claim(10)) == _entries(3)
+def test_what_is_buried_is_pending_no_longer(bench):
+    """It is not claimed again."""
+    bench.put("a", "b")
+    bench.bury(bench.claim(1)[0])
+    assert bench.outbox.pending == 1
+    bench.outbox.sync()
+    bench.outbox.look()
+    assert bench.claimed() == ["b"]
 
 
-def test_what_is_claimed_is_not_evicted(outbox):
-    outbox.put(_entries(1))
-    outbox.claim(1)
-    assert outbox.evict() is None
+def test_only_what_takes_up_room_in_memory_is_evicted(bench):
+    """That is the oldest in memory that is not claimed, and nothing of what is in a file."""
+    bench.put("a", "b")
+    (claimed,) = bench.claim(1)
+    evicted = bench.evict()
+    assert bench.outbox.holds(claimed) is (evicted is not None) is (bench.outbox.lasting == 0)
+    assert bench.claimed() == ([] if evicted else ["b"])
+    assert bench.evict() is None
 
 
-def test_an_empty_put_changes_nothing(outbox):
-    outbox.put([])
-    assert outbox.waiting == 0
+def test_an_empty_put_changes_nothing(bench):
+    """The listener does so before every mark."""
+    bench.put()
+    assert bench.outbox.pending == 0
 
 
-def test_texts_come_back_as_they_were(outbox):
+def test_the_span_holds_the_numbers_of_all_entries(bench):
+    """And of none that comes later."""
+    bench.put("a", "b")
+    span = bench.outbox.span
+    assert all(entry.number in span for entry in bench.claim())
+    bench.put("c")
+    assert bench.claim()[0].number not in span
+
+
+def test_texts_come_back_as_they_were(bench):
     """A request is ASCII, and up to 8,000 bytes long."""
     requests = ["/e?_p=%F0%9F%98%80&_n=%00%0D%0A", "/s?_p=x&a=" + "y" * 7_900, "/a?_p=a&_n=b"]
-    entries = [Entry(request, 0.1 + number, number) for number, request in enumerate(requests)]
-    outbox.put(entries)
-    assert list(outbox.claim(10)) == entries
+    bench.put(*requests)
+    assert bench.claimed() == requests
+
+
+def test_many_calls_at_once_all_come(bench):
+    """More than one statement takes."""
+    requests = [f"/e?_p={number}" for number in range(1_000)]
+    bench.put(*requests)
+    assert bench.claimed(2_000) == requests
+
+
+def test_what_is_left_at_the_close_is_dropped_or_left_to_others(bench, tmp_path):
+    """What lasts is handed over, and still in the file; what does not is counted as closed."""
+    bench.put("a", "b", "c")
+    bench.settle(*bench.claim(1))
+    bench.close()
+    bench.check()
+    assert bench.outbox.pending == 0
+    if bench.handed_over:
+        assert in_file(tmp_path / "km.db") == ["b", "c"]
+    assert (bench.handed_over, bench.dropped.get("closed", 0)) in {(2, 0), (0, 2)}
+
+
+def test_the_moment_of_the_oldest_that_waits(bench):
+    """Whether it was read from the file already or not; what is claimed is delivery's business."""
+    bench.put("a", now=NOW - 5)
+    bench.put("b")
+    assert bench.outbox.oldest == NOW - 5
+    bench.claim(1)
+    assert bench.outbox.oldest == NOW
+    bench.claim()
+    assert bench.outbox.oldest is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "address", "kind"),
+    [
+        ("live", "memory:", "MemoryOutbox"),
+        ("live", "sqlite:///km.db", "SqliteOutbox"),
+        ("print", "sqlite:///km.db", "MemoryOutbox"),
+    ],
+)
+def test_the_settings_say_which_kind_it_is(tmp_path, monkeypatch, mode, address, kind):
+    """What is only printed needs no file; and none is opened before the first call."""
+    monkeypatch.chdir(tmp_path)
+    settled = Settings.resolve({"api_key": "k", "mode": mode, "outbox": address}, {})
+    made = make_outbox(settled, ledger=Ledger(), left=len, report=print)
+    assert type(made).__name__ == kind
+    assert list(tmp_path.iterdir()) == []
 
 
 class Model(RuleBasedStateMachine):
-    """Any outbox does what a plain list would do: nothing is lost, nothing comes twice."""
+    """Processes share an outbox, end, crash and are kept from writing: nothing is lost, and nothing comes twice.
 
-    open: Callable[[], Outbox]
+    A crash may lose what was only in memory, and may bring back what was settled in the last moment.
+    """
+
+    kind = "memory"
 
     def __init__(self) -> None:
         super().__init__()
-        self._outbox = type(self).open()
-        self._waiting: deque[Entry] = deque()
-        self._claimed: list[Entry] = []
+        self._folder = tempfile.TemporaryDirectory()
+        self._path = Path(self._folder.name) / "km.db"
+        self._lock = None
         self._number = 0
+        self._put: set[str] = set()
+        self._gone: set[str] = set()  # never to come again
+        self._loose: set[str] = set()  # may be lost, or come again
+        self._buried: set[str] = set()
+        self._benches: list[Bench] = []
+        self._hands: dict[Bench, list[Entry]] = {}
+        self._seen: dict[Bench, dict[str, int]] = {}
+        self.open()
 
-    @rule(count=st.integers(0, 5))
-    def put(self, count: int) -> None:
-        """Put new entries."""
-        entries = _entries(*range(self._number + 1, self._number + count + 1))
-        self._number += count
-        self._outbox.put(entries)
-        self._waiting.extend(entries)
+    def _any(self, data: st.DataObject) -> Bench:
+        return data.draw(st.sampled_from(self._benches))
 
-    @rule(limit=st.integers(1, 4))
-    def claim(self, limit: int) -> None:
-        """Claim some of them."""
-        claimed: Sequence[Entry] = self._outbox.claim(limit)
-        assert list(claimed) == [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
-        self._claimed.extend(claimed)
+    @property
+    def _shares(self) -> bool:
+        return self.kind != "memory"
 
-    @precondition(lambda self: self._claimed)
-    @rule(data=st.data())
-    def settle(self, data: st.DataObject) -> None:
-        """Settle one that was claimed, in any order."""
-        index = data.draw(st.integers(0, len(self._claimed) - 1))
-        self._outbox.settle(self._claimed.pop(index))
-
+    @precondition(lambda self: self._shares and len(self._benches) < 3)
     @rule()
-    def evict(self) -> None:
-        """Give up the oldest that waits."""
-        assert self._outbox.evict() == (self._waiting.popleft() if self._waiting else None)
+    def open(self) -> None:
+        """Another process begins."""
+        bench = Bench(self._path if self._shares else None)
+        self._benches.append(bench)
+        self._hands[bench], self._seen[bench] = [], {}
+
+    @rule(data=st.data(), count=st.integers(0, 5))
+    def put(self, data: st.DataObject, count: int) -> None:
+        """Put new calls."""
+        requests = [f"/e?_p={self._number + offset}" for offset in range(count)]
+        self._number += count
+        self._any(data).put(*requests)
+        self._put.update(requests)
+
+    @rule(data=st.data(), limit=st.integers(1, 4))
+    def claim(self, data: st.DataObject, limit: int) -> None:
+        """Claim some of them; what fails is simply not settled."""
+        self._claim(self._any(data), limit)
+
+    def _claim(self, bench: Bench, limit: int) -> None:
+        entries = bench.claim(limit)
+        assert len(entries) <= limit
+        for entry in entries:
+            assert entry.request not in self._seen[bench] | dict.fromkeys(self._gone)
+            self._seen[bench][entry.request] = entry.number
+        self._hands[bench] += entries
+
+    @rule(data=st.data(), is_sound=st.booleans())
+    def end(self, data: st.DataObject, *, is_sound: bool) -> None:
+        """Settle or bury one that was claimed, in any order."""
+        bench = self._any(data)
+        if not self._hands[bench]:
+            return
+        entry = self._hands[bench].pop(data.draw(st.integers(0, len(self._hands[bench]) - 1)))
+        self._gone.add(entry.request)
+        if is_sound:
+            bench.settle(entry)
+        else:
+            if self._shares and entry.number > 0:
+                self._buried.add(entry.request)
+            bench.bury(entry)
+
+    @rule(data=st.data())
+    def evict(self, data: st.DataObject) -> None:
+        """Give up the oldest in memory."""
+        evicted = self._any(data).evict()
+        if evicted is not None:
+            self._gone.add(evicted.request)
+
+    @rule(data=st.data())
+    def sync(self, data: st.DataObject) -> None:
+        """A worker has nothing to do."""
+        bench = self._any(data)
+        bench.outbox.sync()
+        bench.outbox.look()
+
+    @precondition(lambda self: self._shares and len(self._benches) > 1)
+    @rule(data=st.data(), is_crash=st.booleans())
+    def leave(self, data: st.DataObject, *, is_crash: bool) -> None:
+        """A process ends in order, or is killed."""
+        bench = self._any(data)
+        self._benches.remove(bench)
+        outbox = bench.outbox
+        self._loose.update(entry.request for entry in [*outbox._held, *self._hands[bench]] if entry.number < 0)
+        if is_crash:
+            outbox._withdraw()
+            if outbox._file is not None:
+                outbox._file.close()
+        else:
+            bench.close()
+            bench.check()
+        left = {*outbox._settled, *outbox._buried}
+        unsynced = {request for request, number in self._seen[bench].items() if number in left}
+        self._loose |= unsynced
+        self._gone -= unsynced
+        self._buried -= unsynced
+
+    @precondition(lambda self: self._shares and self._lock is None and self._path.exists())
+    @rule()
+    def lock(self) -> None:
+        """Another program begins to write, and does not end."""
+        self._lock = writing(self._path)
+
+    @precondition(lambda self: self._lock is not None)
+    @rule()
+    def unlock(self) -> None:
+        """The other program ends."""
+        self._lock.close()
+        self._lock = None
 
     @invariant()
-    def knows_what_waits(self) -> None:
-        """How many wait, and since when."""
-        assert self._outbox.waiting == len(self._waiting)
-        assert self._outbox.oldest == (self._waiting[0].accepted_at if self._waiting else None)
+    def keeps_the_books(self) -> None:
+        """Every call is in one column, and one process leads at most."""
+        for bench in self._benches:
+            bench.check()
+        assert sum(self._shares and bench.outbox.leads for bench in self._benches) <= 1
+
+    def teardown(self) -> None:
+        """In the end, all calls are gone, in somebody's hands, or can be claimed."""
+        if self._lock is not None:
+            self.unlock()
+        for bench in [*self._benches, *self._benches]:  # first all put what they hold
+            bench.outbox.look()
+            self._claim(bench, 1_000)
+        there = {entry.request for bench in self._benches for entry in self._hands[bench]}
+        assert self._put - self._loose <= there | self._gone
+        for bench in self._benches:
+            bench.close()
+            bench.check()
+        if self._buried:
+            assert set(in_file(self._path, dead=True)) == self._buried
+        self._folder.cleanup()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_behaves_as_a_list_would(kind):
-    case = type("Case", (Model,), {"open": staticmethod(KINDS[kind])}).TestCase
+def test_nothing_is_lost_and_nothing_comes_twice(kind):
+    """Whatever happens, in whatever order."""
+    case = type("Case", (Model,), {"kind": kind}).TestCase
     case.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
     case().runTest()

@@ -334,7 +334,7 @@ def test_a_tracker_that_starts_while_the_process_ends_does_not_disturb_the_end(m
         said_left = 0
 
         @property
-        def pending(self) -> int:
+        def at_risk(self) -> int:
             process.running.add(Pipeline())
             return 0
 
@@ -343,6 +343,9 @@ def test_a_tracker_that_starts_while_the_process_ends_does_not_disturb_the_end(m
 
         def end_flush(self, mark: object, deadline: object) -> None:
             """Nothing to wait for."""
+
+        def keep_rest(self) -> None:
+            process.running.add(Pipeline())
 
     monkeypatch.setattr(process, "running", {Pipeline()})
     monkeypatch.setattr(process, "exit_deadline", None)

@@ -230,7 +230,8 @@ def test_the_tree_of_errors(error, bases):
 def test_every_error_of_the_library_is_in_the_tree():
     errors = importlib.import_module("km_logging.errors")
     defined = {value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, Exception)}
-    assert defined == {km.KmLoggingError, km.SettingsError, km.ProblemError, km.MissingExtraError}
+    public = {km.KmLoggingError, km.SettingsError, km.ProblemError, km.MissingExtraError}
+    assert defined == {*public, errors.OutboxError}
     assert all(error.__name__ in errors.__doc__ for error in defined)
 
 

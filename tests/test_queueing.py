@@ -461,7 +461,7 @@ def test_a_new_mark_is_neither_seen_nor_done():
     mark = Mark()
     assert not mark.seen.is_set()
     assert not mark.done.is_set()
-    assert (mark.last, mark.left) == (0, 0)
+    assert (mark.span, mark.left) == (range(0), 0)
 
 
 @pytest.mark.usefixtures("_no_linger")

@@ -77,7 +77,7 @@ def test_each_json_fence_configures_logging(
 
 
 @pytest.mark.parametrize("console", fences("console"))
-def test_each_console_fence_shows_the_real_output(console: str, tmp_path: Path) -> None:
+def test_each_console_fence_shows_the_real_output(console: str, server: TrackingServer, tmp_path: Path) -> None:
     """``...`` stands for any text."""
     (tmp_path / "signup.py").write_text(fences("python")[0])
     for part in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
@@ -85,14 +85,15 @@ def test_each_console_fence_shows_the_real_output(console: str, tmp_path: Path) 
         words = shlex.split(line)
         variables = dict(word.split("=", 1) for word in words if re.fullmatch(r"KM_\w+=.*", word))
         command = [word for word in words if not re.fullmatch(r"KM_\w+=.*", word)]
-        output = run(command, tmp_path, **variables)
+        output = run(command, tmp_path, **{"KM_API_KEY": "key", "KM_ENDPOINT": server.endpoint, **variables})
         pattern = re.sub(r"([\[\]?*])", r"[\1]", expected).replace("...", "*")
         assert fnmatch.fnmatchcase(output, pattern), output
 
 
 def test_the_table_of_settings_is_whole() -> None:
     """Each setting stands in the README's table, with its environment variable."""
-    rows = [line for line in README.read_text("utf-8").splitlines() if line.startswith("| `")]
+    section = README.read_text("utf-8").partition("| setting |")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
     for name, setting in SETTINGS.items():
         row = next((row for row in rows if f"`{name}`" in row), None)
         assert row is not None, name

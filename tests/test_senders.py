@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 from collections import Counter
 
@@ -12,11 +13,16 @@ import requests.adapters
 import requests.auth
 import responses
 
+from km_logging import wire
+from km_logging.calls import Call
+from km_logging.senders import Sender, make_sender
 from km_logging.senders.requests import RequestsSender
+from km_logging.settings import Settings
+from support.faults import FaultServer
 from support.raw import Proxy, RawServer
 from support.servers import Reply, TrackingServer
 from support.tls import SecureServer, authority
-from support.tracking import GUARD, KEY, KEY_ON_THE_WIRE, Answers, people, tracker_for
+from support.tracking import GUARD, KEY, KEY_ON_THE_WIRE, Answers, eventually, people, tracker_for
 
 SECRETS = [KEY, KEY_ON_THE_WIRE, "zoe@example.com", "zoe%40example.com", "s3cret plan", "s3cret+plan", "s3cret%20plan"]
 
@@ -600,3 +606,68 @@ def test_the_straight_way_is_taken_where_nothing_stands_in_it(server, monkeypatc
     with tracker_for(server.endpoint, session=session) as tracker:
         _track(tracker, 3)
     assert len(ways) == (0 if straight else 3)
+
+
+# Answers that trickle in, each byte in time.
+
+TRICKLES = ["drips its status", "drips its headers", "drips its body"]
+
+REQUEST = wire.encode(Call("event", "bob", "Signed Up", timestamp=1262304000))
+
+
+def _hooked_session() -> requests.Session:
+    session = requests.Session()
+    session.hooks["response"].append(lambda *_, **__: None)
+    return session
+
+
+def _hasty(endpoint: str, session=None, read: float = 0.2) -> Sender:
+    """A sender that waits a fifth of a second for each byte."""
+    given = {"api_key": KEY, "endpoint": endpoint, "session": session, "timeout": [GUARD, read]}
+    return make_sender(Settings.resolve(given, {}))
+
+
+@pytest.mark.parametrize("mode", TRICKLES)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("session", [None, _hooked_session, _careless_session])
+def test_an_answer_that_trickles_in_is_given_up(tmp_path, no_proxies, monkeypatch, session, scheme, mode):
+    """It would take minutes; it is no answer, its connection is closed, and the next request has another one."""
+    context = None
+    if scheme == "https":
+        signer, file = authority(tmp_path)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", file)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        signer.issue_cert("127.0.0.1").configure_cert(context)
+    with FaultServer(mode, context=context) as server:
+        sender = _hasty(server.endpoint, session)
+        answer = sender.send(REQUEST)
+        assert (answer.status, "imeout" in answer.error) == (None, True)
+        eventually(lambda: not server.open, "the end of the connection")
+        server.become("good")
+        assert sender.send(REQUEST).status == 200
+        sender.close()
+    assert [seen.target for seen in server.seen] == [wire.target(REQUEST, KEY)] * 2
+
+
+@pytest.mark.parametrize("session", [None, _hooked_session])
+def test_a_proxy_that_trickles_is_given_up(no_proxies, monkeypatch, session):
+    """Also while it is asked to connect, for which it has the connect timeout for each byte."""
+    with FaultServer("drips its status") as proxy:
+        monkeypatch.setenv("https_proxy", proxy.endpoint)
+        sender = _hasty("https://tracking.test", session)
+        answer = sender.send(REQUEST)
+        assert (answer.status, "imeout" in answer.error) == (None, True)
+        eventually(lambda: not proxy.open, "the end of the connection")
+        sender.close()
+    assert [seen.target for seen in proxy.seen] == ["tracking.test:443"]
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_the_application_s_own_requests_may_trickle(hooked):
+    """By the same session, to the same server, in the same thread: they take longer than ours may."""
+    session = _hooked_session() if hooked else requests.Session()
+    with FaultServer("slow") as server:
+        sender = _hasty(server.endpoint, lambda: session, read=0.01)
+        assert sender.send(REQUEST).status is None
+        assert session.get(f"{server.endpoint}/own", timeout=GUARD).status_code == 200
+        session.close()

@@ -15,8 +15,9 @@ import traceback
 
 import pytest
 
+from km_logging.addresses import Endpoint
 from km_logging.errors import KmLoggingError, SettingsError
-from km_logging.settings import SETTINGS, Endpoint, Settings, resolve_callable, source
+from km_logging.settings import SETTINGS, Settings, resolve_callable, source
 from km_logging.tagging import Rules, from_event_dict
 from km_logging.telling import tell
 

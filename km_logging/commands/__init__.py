@@ -12,9 +12,11 @@ import click
 from km_logging import __version__
 from km_logging.commands.check import check
 from km_logging.commands.demo import demo
+from km_logging.commands.outbox import outbox
+from km_logging.commands.relay import relay
 from km_logging.commands.sandbox import sandbox
 from km_logging.commands.url import url
-from km_logging.errors import KmLoggingError, MissingExtraError, ProblemError
+from km_logging.errors import KmLoggingError, SettingsError
 
 __all__ = ["cli", "run"]
 
@@ -25,7 +27,7 @@ def cli() -> None:
     """Product analytics from the logs that you already write."""
 
 
-for command in (demo, sandbox, url, check):
+for command in (demo, sandbox, url, relay, outbox, check):
     cli.add_command(command)
 
 
@@ -35,4 +37,4 @@ def run() -> None:
         cli(prog_name="km-logging")
     except KmLoggingError as error:
         click.echo(f"km-logging: {error}", err=True)
-        sys.exit(1 if isinstance(error, ProblemError | MissingExtraError) else 2)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)

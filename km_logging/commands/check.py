@@ -16,9 +16,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from km_logging.addresses import Endpoint
 from km_logging.checkup import Finding, Shown, findings_of, handler_settings, settings_shown
 from km_logging.errors import SettingsError
-from km_logging.settings import Endpoint, Settings
+from km_logging.settings import Settings
 
 __all__ = ["check"]
 

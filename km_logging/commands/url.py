@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from km_logging import helpers, wire
+from km_logging.commands.options import destination
 from km_logging.errors import ProblemError, SettingsError
 from km_logging.settings import Settings
 from km_logging.tagging import Rules, from_nested
@@ -68,12 +69,6 @@ _TIMESTAMP = click.option(
 )
 
 
-def _destination(command: Command) -> Command:
-    """The options that say where to; each subcommand has them, so they may stand at the end."""
-    command = click.option("--endpoint", help="Else KM_ENDPOINT, else https://trk.kissmetrics.io.")(command)
-    return click.option("--api-key", help="Else KM_API_KEY.")(command)
-
-
 @click.group()
 def url() -> None:
     r"""Print the request URL of one call. It holds the API key.
@@ -88,7 +83,7 @@ def url() -> None:
 @_person_and("name")
 @_PROPERTIES
 @_TIMESTAMP
-@_destination
+@destination
 def event(timestamp: float | None, properties: dict[str, str], **texts: str | None) -> None:
     """Somebody did something: km-logging url event PERSON NAME."""
     person, name = _chosen(texts, "person"), _chosen(texts, "name")
@@ -100,7 +95,7 @@ def event(timestamp: float | None, properties: dict[str, str], **texts: str | No
 @click.option("--person", "person_option", help="The same as the argument PERSON.")
 @_PROPERTIES
 @_TIMESTAMP
-@_destination
+@destination
 def set(timestamp: float | None, properties: dict[str, str], **texts: str | None) -> None:
     """Somebody has these properties: km-logging url set PERSON -P NAME=VALUE."""
     _print(texts, helpers.set(_chosen(texts, "person"), timestamp=timestamp, properties=properties))
@@ -108,7 +103,7 @@ def set(timestamp: float | None, properties: dict[str, str], **texts: str | None
 
 @url.command()
 @_person_and("identity")
-@_destination
+@destination
 def alias(**texts: str | None) -> None:
     """Two identities are one person: km-logging url alias PERSON IDENTITY."""
     _print(texts, helpers.alias(_chosen(texts, "person"), _chosen(texts, "identity")))

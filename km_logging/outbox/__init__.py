@@ -1,15 +1,24 @@
 """Seam 1: where accepted calls wait. One small file a kind; they hold requests, that is neither key nor endpoint.
 
-An outbox only keeps; when something is tried again is `delivery`'s business. All methods are called by one thread at
-a time, under the lock of `delivery`.
+An outbox only keeps: when something is tried again is `delivery`'s business. It does the books of what it keeps: calls
+that are handed over to other processes, find no room, or are given up with it.
+
+`delivery` calls every method under its own lock, one thread at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-__all__ = ["Entry", "Outbox"]
+from km_logging.addresses import parse_outbox
+
+if TYPE_CHECKING:
+    from km_logging.calls import Problem
+    from km_logging.ledger import Ledger
+    from km_logging.settings import Settings
+
+__all__ = ["Entry", "Outbox", "make_outbox"]
 
 
 class Entry(NamedTuple):
@@ -18,21 +27,41 @@ class Entry(NamedTuple):
     Attributes:
         request: as `km_logging.wire.encode` makes it.
         accepted_at: Unix time, seconds.
-        number: counts the entries of this process.
+        number: tells the entries of one outbox apart; later ones have higher ones, but for those below zero.
         tries: attempts so far.
+        refusals: how often the server refused it for its own sake.
+        is_own: whether this process answers for it in its books; not if another process handed it over.
     """
 
     request: str
     accepted_at: float
     number: int
     tries: int = 0
+    refusals: int = 0
+    is_own: bool = True
 
 
 class Outbox(Protocol):
-    """What delivery needs of every kind of outbox."""
+    """What delivery needs of every kind of outbox.
 
-    def put(self, entries: Sequence[Entry]) -> None:
-        """Keep new entries."""
+    Attributes:
+        moves: changes when entries get new numbers.
+        poll: after how many seconds `look` may find something that nobody told of; infinite if never.
+        wake: set by delivery; called, in whatever thread, when it is worth a look before that.
+    """
+
+    moves: int
+    wake: Callable[[], None]
+
+    @property
+    def poll(self) -> float:
+        """See above."""
+
+    def put(self, requests: Sequence[str], now: float) -> None:
+        """Keep new calls, accepted at ``now``, Unix time."""
+
+    def look(self) -> None:
+        """See what other processes have put, or ended; mend what was broken. Cheap, so it may be called often."""
 
     def claim(self, limit: int) -> Sequence[Entry]:
         """Take up to ``limit`` entries, oldest first; each is claimed once, until it is settled."""
@@ -40,13 +69,90 @@ class Outbox(Protocol):
     def settle(self, entry: Entry) -> None:
         """Forget a claimed entry: it was delivered, or is given up."""
 
+    def bury(self, entry: Entry) -> None:
+        """Forget a claimed entry that the server refused for its own sake; what lasts keeps it, to be looked at."""
+
+    def sync(self) -> None:
+        """There is nothing more to do right now: write down what was settled."""
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether a claimed entry takes up the room of calls in memory."""
+
     def evict(self) -> Entry | None:
-        """Forget the oldest entry that is not claimed and return it; None if there is none to give."""
+        """Forget the oldest entry in memory that is not claimed and return it; None if there is none to give."""
+
+    def stop_at_last(self) -> None:
+        """The end is near: look at once, and leave what other processes put from now on to them."""
+
+    def keep_rest(self) -> None:
+        """There is no more time: what lasts shall hold everything that it can."""
+
+    def close(self, under_way: Collection[Entry] = ()) -> None:
+        """Give up what is here, or leave it to other processes, but for what is under way: see `finish`."""
+
+    def finish(self, entry: Entry, *, is_delivered: bool) -> bool:
+        """After `close`: an entry is no longer under way. Whether it was still in the books, and is delivered now."""
+
+    def before_fork(self) -> None:
+        """Leave nothing open that a child must not inherit, until `after_fork`."""
+
+    def after_fork(self) -> None:
+        """In the parent: go on."""
+
+    def abandon(self) -> None:
+        """In a forked child: let go, without touching what is the parent's. Takes no lock."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this thread is in the middle of something that others wait for."""
 
     @property
     def waiting(self) -> int:
-        """How many entries are not claimed."""
+        """How many entries can be claimed, as far as `look` knows; never more than that."""
+
+    @property
+    def pending(self) -> int:
+        """How many own entries are not settled."""
+
+    @property
+    def lasting(self) -> int:
+        """How many of these do not end with this process."""
 
     @property
     def oldest(self) -> float | None:
-        """When the oldest entry that is not claimed was accepted, Unix time; None if there is none."""
+        """When the oldest own entry that is not claimed was accepted, Unix time; None if there is none."""
+
+    @property
+    def span(self) -> range:
+        """The numbers of all own entries that there are, and of more that are gone."""
+
+
+def make_outbox(
+    settings: Settings, *, ledger: Ledger, left: Callable[[int], None], report: Callable[[Problem], None]
+) -> Outbox:
+    """The outbox that the settings ask for; opens nothing yet.
+
+    Args:
+        settings: `outbox`, `durability`, `deliver`, `api_key`.
+        ledger: the books.
+        left: is told how many calls no longer take up room in memory.
+        report: says a problem, in whatever thread.
+    """
+    address = parse_outbox("outbox", settings.outbox)
+    if settings.mode != "live" or address.kind == "memory":
+        return MemoryOutbox(ledger, left)
+    from km_logging.outbox.sqlite import SqliteOutbox  # opens files, so only where it is asked for
+
+    return SqliteOutbox(
+        address,
+        ledger=ledger,
+        left=left,
+        report=report,
+        delivers=settings.deliver,
+        api_key=settings.api_key or "",
+        is_immediate=settings.durability == "immediate",
+    )
+
+
+# Needs what is above. With the package, since constructing a tracker shall open no file, not even a module's.
+from km_logging.outbox.memory import MemoryOutbox  # noqa: E402

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from km_logging.addresses import is_loopback
 from km_logging.calls import brief
-from km_logging.settings import is_loopback
 
 __all__ = ["exposure", "hostname", "is_loopback", "refusal"]
 

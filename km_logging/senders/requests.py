@@ -10,15 +10,22 @@ There are two ways through it:
    anybody, so `guard` keeps it out of the records of the thread.
 
 Redirects are not followed, and nothing is retried here: that is `delivery`'s business.
+
+The read timeout of an HTTP client bounds the wait for each next byte. Here the whole is bounded, too: an answer that is
+not there after twice the read timeout is no answer, however steadily it trickles in, and its connection is closed. That
+is done in the connection, so it holds for both ways, for TLS and for what a proxy answers; but not where an adapter has
+connections that are not urllib3's, or a session of the user's own got a new pool since (it keeps ten).
 """
 
 from __future__ import annotations
 
 import encodings.idna  # noqa: F401 - with the first request; a fork must not come in the middle of an import
+import io
 import netrc  # noqa: F401 - likewise
 import os
 import queue
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from types import ModuleType
@@ -40,6 +47,9 @@ __all__ = ["RequestsSender"]
 #: How much of an answer's body is read, in bytes, so that its connection can be used again; the GIF has under 50.
 _BODY = 4_096
 
+#: How often the read timeout an answer may take in all.
+_PATIENCE = 2
+
 _NO_RETRIES = urllib3.Retry.from_int(False)
 
 
@@ -57,12 +67,19 @@ class RequestsSender:
         self._prepared = self._session.prepare_request(requests.Request("GET", f"{settings.endpoint}/"))
         self._options = self._session.merge_environment_settings(self._prepared.url, {}, None, None, None)
         adapter: Any = self._session.get_adapter(str(self._prepared.url))
-        self._pool = _PoolWay(adapter, self._prepared, self._options, settings) if self._is_plain() else None
+        self._patience = _PATIENCE * settings.timeout[1]
+        self._pool: _PoolWay | None = None
+        if self._is_plain():
+            self._pool = _PoolWay(adapter, self._prepared, self._options, settings)
+        else:
+            with suppress(Exception):  # anybody's adapter: it may have no pool, or not one of urllib3's
+                _own_pool(adapter, self._prepared, self._options)
         #: More requests at once would open connections that the adapter does not keep.
         self.width = int(getattr(adapter, "_pool_maxsize", settings.senders))
 
     def send(self, request: str) -> Answer:
         target = wire.target(request, self._api_key, self._settings.endpoint.base)
+        _thread.patience = self._patience
         try:
             if self._pool is not None and self._is_plain():
                 try:
@@ -72,6 +89,8 @@ class RequestsSender:
             return self._send_by_session(target)
         except BaseException as error:  # noqa: BLE001 - adapters, hooks and auth are anybody's code
             return Answer(None, error=_described(error))
+        finally:
+            _thread.patience = 0.0
 
     def close(self) -> None:
         self._session.close()
@@ -112,15 +131,8 @@ class _PoolWay:
         options: Mapping[str, Any],
         settings: Settings,
     ) -> None:
-        # The pool is urllib3's, which the stubs of requests do not know.
-        pool: Any = adapter.get_connection_with_tls_context(
-            prepared, options["verify"], options["proxies"], options["cert"]
-        )
-        adapter.cert_verify(pool, prepared.url, options["verify"], options["cert"])
-        if not issubclass(pool.ConnectionCls, _QueryAdding):
-            pool.ConnectionCls = type(pool.ConnectionCls.__name__, (_QueryAdding, pool.ConnectionCls), {})
-            _close_idle(pool)
-        self._pool = pool
+        self._pool = _own_pool(adapter, prepared, options)
+        adapter.cert_verify(self._pool, prepared.url, options["verify"], options["cert"])
         # Through an HTTP proxy the whole URL is asked for, else the path.
         self._prefix = adapter.request_url(prepared, options["proxies"]).removesuffix(f"{settings.endpoint.base}/")
         self._headers = dict(prepared.headers)
@@ -145,6 +157,7 @@ class _PoolWay:
             timeout=self._timeout,
             preload_content=False,
             decode_content=False,
+            enforce_content_length=True,  # as urllib3 2 does by itself
         )
         body = response.read(_BODY)
         # Only a read that finds the end tells a body that was cut off from a whole one.
@@ -160,17 +173,69 @@ class _ForeignConnectionError(Exception):
 
 class _Thread(threading.local):
     query = ""
+    #: Seconds that an answer to this thread's request may take; 0 if the request is not ours.
+    patience = 0.0
 
 
 _thread = _Thread()
 
 
-class _QueryAdding:
-    """A connection that adds the query of this thread's request, below everything that logs or raises."""
+class _OurConnection:
+    """A connection that adds the query of this thread's request, below everything that logs or raises.
+
+    And whose answer comes in time, or not at all.
+    """
 
     def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
         query, _thread.query = _thread.query, ""
         super().putrequest(method, f"{url}?{query}" if query else url, *args, **options)  # type: ignore[misc]
+
+    def response_class(self, sock: Any, *args: Any, **options: Any) -> Any:
+        """What `http.client` makes for each answer, also for a proxy's to CONNECT."""
+        response = super().response_class(sock, *args, **options)  # type: ignore[misc]
+        if _thread.patience and isinstance(response.fp, io.BufferedReader):
+            response.fp = io.BufferedReader(_Bounded(response.fp.detach(), sock, _thread.patience))
+        return response
+
+
+class _Bounded(io.RawIOBase):
+    """What arrives at a socket until a moment; the socket's own timeout is for each read of it.
+
+    Args:
+        raw: reads from the socket.
+        sock: the socket.
+        seconds: from now.
+    """
+
+    def __init__(self, raw: io.RawIOBase, sock: Any, seconds: float) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._usual = sock.gettimeout()
+        self._until = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer takes too long")
+        if self._usual is None or left < self._usual:  # which the next request on this connection sets again
+            self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _own_pool(adapter: Any, prepared: requests.PreparedRequest, options: Mapping[str, Any]) -> Any:
+    """The adapter's pool for the endpoint, with connections of ours; urllib3's, which the stubs of requests hide."""
+    pool = adapter.get_connection_with_tls_context(prepared, options["verify"], options["proxies"], options["cert"])
+    if not issubclass(pool.ConnectionCls, _OurConnection):
+        pool.ConnectionCls = type(pool.ConnectionCls.__name__, (_OurConnection, pool.ConnectionCls), {})
+        _close_idle(pool)
+    return pool
 
 
 def _own_session(settings: Settings) -> requests.Session:

@@ -1,0 +1,110 @@
+"""``km-logging relay``: deliver from an outbox that applications fill."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import click
+from rich.console import Console
+
+from km_logging.addresses import OutboxAddress
+from km_logging.commands import options
+from km_logging.errors import OutboxError
+from km_logging.ledger import Stats
+from km_logging.outbox.election import is_won
+from km_logging.relay import Relay
+from km_logging.settings import Settings
+
+__all__ = ["relay"]
+
+#: How often the counters are shown, in seconds: on a terminal, and in a log.
+ON_A_TERMINAL = 0.5
+IN_A_LOG = 60.0
+
+
+@click.command()
+@options.outbox
+@click.option("--once", is_flag=True, help="Try each call that is there once, and end: for a crontab line.")
+@click.option("--drain", is_flag=True, help="End once nothing is left.")
+@options.destination
+@click.option("--senders", type=int, help="Most requests under way; else KM_SENDERS, else 16.")
+@click.option("--cpu-share", type=float, help="Most of one core to use; else KM_CPU_SHARE, else 1.")
+@click.option("--retry-for", type=float, help="Seconds that a call is tried; else KM_RETRY_FOR, else 7 days.")
+@options.as_json
+def relay(outbox: OutboxAddress, *, once: bool, drain: bool, as_json: bool, **given: object) -> None:
+    r"""Deliver from an outbox, until told to stop by SIGTERM or Ctrl-C.
+
+    One process delivers from a file; if that is another one, this one takes over when it ends. The file is never made.
+
+    \b
+    Examples:
+      km-logging relay sqlite:////var/lib/app/km.db
+      * * * * * km-logging relay --once sqlite:////var/lib/app/km.db
+    """
+    if once and drain:
+        raise click.UsageError("--once and --drain exclude each other")
+    if given["cpu_share"] is None and not os.environ.get("KM_CPU_SHARE"):
+        given["cpu_share"] = 1.0
+    given |= {"outbox": str(outbox), "mode": "live", "deliver": True}
+    relaying = Relay(Settings.resolve(given, os.environ))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: relaying.stop())
+    _showing(relaying)
+    try:
+        (relaying.run_once if once else relaying.drain if drain else relaying.run)()
+    finally:
+        is_other = not relaying.leads and is_won(outbox.path)
+        stats = relaying.close()
+    left = relaying.waiting()
+    _print(stats, left, as_json=as_json)
+    if is_other and not as_json:
+        click.echo("Another process delivers from this outbox.", err=True)
+    # What another process delivers, and what is left on request, is no failure.
+    failed = stats.dropped or (left and not is_other)
+    sys.exit(1 if (once or drain) and failed else 0)
+
+
+def _showing(relaying: Relay) -> None:
+    """Show the counters now and then: one line that changes on a terminal, else a line of JSON a minute."""
+    show, every = (_on_terminal(relaying), ON_A_TERMINAL) if sys.stderr.isatty() else (_in_log(relaying), IN_A_LOG)
+
+    def tick() -> None:
+        while not relaying.is_stopped:
+            threading.Event().wait(every)
+            with suppress(OutboxError):  # which the relay has said already
+                show()
+
+    threading.Thread(target=tick, name="relay-progress", daemon=True).start()
+
+
+def _on_terminal(relaying: Relay) -> Callable[[], None]:
+    console = Console(stderr=True)
+
+    def show() -> None:
+        stats = relaying.stats()
+        role = "delivers" if relaying.leads else "waits for another process to end"
+        line = f"{role}: {stats.delivered:,} delivered, {relaying.waiting():,} waiting, {stats.retried:,} retried"
+        error = f" ({stats.last_error})" if stats.last_error and stats.pending else ""
+        console.print(f"\r{line}{error}\x1b[K", end="", markup=False, highlight=False, soft_wrap=True)
+
+    return show
+
+
+def _in_log(relaying: Relay) -> Callable[[], None]:
+    return lambda: click.echo(json.dumps({"waiting": relaying.waiting(), **dataclasses.asdict(relaying.stats())}))
+
+
+def _print(stats: Stats, left: int, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"left": left, **dataclasses.asdict(stats)}))
+        return
+    dropped = "".join(f", {count:,} {reason}" for reason, count in stats.dropped.items())
+    error = f" (last error: {stats.last_error})" if stats.last_error and (left or stats.dropped) else ""
+    click.echo(f"{stats.delivered:,} delivered{dropped}, {left:,} left{error}.")

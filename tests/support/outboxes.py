@@ -1,0 +1,133 @@
+"""Outboxes for tests, with the books that their calls must agree with."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from km_logging.addresses import OutboxAddress
+from km_logging.calls import Problem
+from km_logging.ledger import Ledger
+from km_logging.outbox import Entry
+from km_logging.outbox.database import Database
+from km_logging.outbox.memory import MemoryOutbox
+from km_logging.outbox.sqlite import SqliteOutbox
+
+#: When all calls of these tests are accepted, Unix time.
+NOW = 1_700_000_000.0
+
+
+class Bench:
+    """An outbox with its books.
+
+    Args:
+        path: of its file; None for one in memory.
+        max_mb: how large the file may grow.
+        options: more for `SqliteOutbox`.
+    """
+
+    def __init__(self, path: Path | None = None, *, max_mb: int = 1_024, **options: Any) -> None:
+        self.ledger = Ledger()
+        self.problems: list[Problem] = []
+        self._behind = self._given = self._ended = 0
+        if path is None:
+            self.outbox = MemoryOutbox(self.ledger, self._left)
+        else:
+            options = {"delivers": True, "api_key": "k", "report": self.problems.append, **options}
+            address = OutboxAddress("sqlite", str(path), max_mb=max_mb)
+            self.outbox = SqliteOutbox(address, ledger=self.ledger, left=self._left, **options)
+
+    def _left(self, calls: int) -> None:
+        self._behind -= calls
+
+    def put(self, *requests: str, now: float = NOW) -> None:
+        """Put calls."""
+        self._behind += len(requests)
+        self._given += len(requests)
+        self.outbox.put(requests, now)
+
+    def put_now(self, request: str) -> bool:
+        """Put a call in the way of a log call that waits for its commit."""
+        committed = self.outbox.put_now(request, NOW)
+        self._given += committed
+        return committed
+
+    def claim(self, limit: int = 1_000) -> list[Entry]:
+        """Claim entries."""
+        return list(self.outbox.claim(limit))
+
+    def claimed(self, limit: int = 1_000) -> list[str]:
+        """Claim entries, and say which requests they hold."""
+        return requests_of(self.claim(limit))
+
+    def settle(self, *entries: Entry) -> None:
+        """Settle entries."""
+        for entry in entries:
+            self.outbox.settle(entry)
+            self._ended += entry.is_own
+
+    def bury(self, entry: Entry) -> None:
+        """Bury an entry."""
+        self.outbox.bury(entry)
+        self._ended += entry.is_own
+
+    def evict(self) -> Entry | None:
+        """Evict an entry."""
+        entry = self.outbox.evict()
+        self._ended += entry is not None
+        return entry
+
+    def mend(self) -> None:
+        """Have the outbox look after the file as if the pause after its failure were over."""
+        self.outbox._retry_at = 0.0
+        self.outbox.look()
+
+    def close(self) -> None:
+        """Close the outbox in the way of a tracker."""
+        self.outbox.keep_rest()
+        self.outbox.close()
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many calls the outbox has dropped, and why."""
+        return {reason: tally.value for reason, tally in self.ledger.dropped.items() if tally.value}
+
+    @property
+    def handed_over(self) -> int:
+        """How many calls other processes answer for now."""
+        return self.ledger.handed_over.value
+
+    def check(self) -> None:
+        """Every call is in one column of the books; those that end with the process take up room in memory."""
+        outbox = self.outbox
+        assert self._given == self._ended + self.handed_over + outbox.pending + sum(self.dropped.values())
+        assert self._behind == outbox.pending - outbox.lasting
+        assert 0 <= outbox.lasting <= outbox.pending
+
+
+def requests_of(entries: Sequence[Entry]) -> list[str]:
+    """What entries hold."""
+    return [entry.request for entry in entries]
+
+
+def database(path: Path, **options: Any) -> Database:
+    """A connection of our own kind."""
+    return Database(OutboxAddress("sqlite", str(path)), **{"creates": True, "patience": 5.0, **options})
+
+
+def in_file(path: Path, *, dead: bool | None = False) -> list[str]:
+    """The requests in a file."""
+    file = database(path, creates=False)
+    try:
+        return [row.request for row in file.each(dead=dead)]
+    finally:
+        file.close()
+
+
+def writing(path: Path) -> sqlite3.Connection:
+    """Another program that is in the middle of writing, until it rolls back."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    return connection

@@ -1,0 +1,284 @@
+"""The relay, as a library and as the command: delivers what others put, and leaves the rest."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import km_logging as km
+from km_logging.errors import OutboxError, SettingsError
+from km_logging.relay import Relay
+from km_logging.settings import Settings
+from support.servers import Reply, TrackingServer, refused
+from support.tracking import GUARD, KEY, Answers, eventually, people
+
+
+def fill(path: Path, *persons: str) -> None:
+    """Put calls into the file, as an application does that leaves the sending to others."""
+    with km.Tracker(outbox=f"sqlite:///{path}", deliver=False) as tracker:
+        for person in persons:
+            assert tracker.event(person, "Signed Up", plan="pro")
+    assert tracker.stats().handed_over == len(persons)
+
+
+def relay_of(path: Path, endpoint: str, **settings: object) -> Relay:
+    given = {"api_key": KEY, "endpoint": endpoint, "outbox": f"sqlite:///{path}", "drain_timeout": GUARD, **settings}
+    return Relay(Settings.resolve(given, {}))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "km.db"
+
+
+def test_drain_ends_once_nothing_is_left(path, server):
+    """Every call arrives once, and the books are the relay's own."""
+    persons = [f"p{number}" for number in range(600)]
+    fill(path, *persons)
+    relay = relay_of(path, server.endpoint)
+    relay.drain()
+    stats = relay.close()
+    assert sorted(people(server)) == sorted(persons)
+    assert (stats.accepted, stats.delivered, stats.pending) == (600, 600, 0)
+    assert relay.waiting() == 0
+
+
+def test_one_pass_tries_each_call_once_and_leaves_what_failed(path):
+    """What the server refuses for the path's sake stays in the file; the others are delivered."""
+    fill(path, "ann", "bob", "eve")
+    with TrackingServer(Answers(bob=[Reply(503)] * 100)) as server:
+        relay = relay_of(path, server.endpoint, senders=1)
+        relay.run_once()
+        stats = relay.close()
+    assert set(people(server)) == {"ann", "bob", "eve"}
+    assert (stats.delivered, stats.handed_over, relay.waiting()) == (2, 1, 1)
+
+
+def test_one_pass_ends_when_nobody_answers(path):
+    """A crontab line does not hang on a server that is gone, and nothing is lost."""
+    fill(path, *(f"p{number}" for number in range(50)))
+    with refused() as endpoint:
+        relay = relay_of(path, endpoint)
+        relay.run_once()
+        stats = relay.close()
+    assert (stats.delivered, relay.waiting()) == (0, 50)
+    assert stats.accepted == stats.handed_over
+
+
+def test_one_pass_ends_although_calls_keep_coming(path, server):
+    """It delivers what was there when it began."""
+    fill(path, "ann")
+    relay = relay_of(path, server.endpoint)
+    relay._outbox.end = 0  # as if all had come after that
+    relay.start()
+    assert relay._delivery.is_through
+    relay.close()
+    assert people(server) == []
+
+
+def test_a_second_relay_takes_over_when_the_first_one_ends(path, server):
+    """One delivers at a time; the next one begins as soon as it may."""
+    fill(path, "ann")
+    first, second = relay_of(path, server.endpoint), relay_of(path, server.endpoint)
+    first.start()
+    second.start()
+    assert (first.leads, second.leads) == (True, False)
+    server.wait(1)
+    first.close()
+    eventually(lambda: second.leads, "the take-over")
+    fill(path, "bob")
+    server.wait(2)
+    eventually(lambda: second.waiting() == 0, "the end of its delivery")
+    second.close()
+    assert people(server) == ["ann", "bob"]
+
+
+def test_it_waits_for_what_is_under_way_when_it_is_stopped(path):
+    """A clean stop repeats nothing."""
+    fill(path, "bob")
+    with TrackingServer(Answers(Reply(delay=0.3))) as server:
+        relay = relay_of(path, server.endpoint)
+        relay.start()
+        server.wait(1)
+        stats = relay.close()
+    assert (stats.delivered, relay.waiting()) == (1, 0)
+
+
+def test_it_never_makes_a_file(path):
+    """A mistake in the path is an error, and leaves nothing behind."""
+    with pytest.raises(OutboxError, match="check the path"):
+        relay_of(path, "http://127.0.0.1:9")
+    assert list(path.parent.iterdir()) == []
+    with pytest.raises(SettingsError, match="sqlite:///"):
+        Relay(Settings.resolve({"api_key": KEY, "outbox": "memory:"}, {}))
+
+
+# The command.
+
+
+def km_logging(*arguments: str, endpoint: str = "http://127.0.0.1:9") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "km_logging", *arguments],
+        env={**os.environ, "KM_API_KEY": KEY, "KM_ENDPOINT": endpoint},
+        capture_output=True,
+        text=True,
+        timeout=GUARD,
+        check=False,
+    )
+
+
+@contextmanager
+def running(*arguments: str, endpoint: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "km_logging", *arguments],
+        env={**os.environ, "KM_API_KEY": KEY, "KM_ENDPOINT": endpoint},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_once_says_what_was_delivered_and_what_is_left(path, server):
+    """0 if nothing is left, 1 if something is; in words, and as JSON."""
+    outbox = f"sqlite:///{path}"
+    fill(path, "ann", "bob")
+    done = km_logging("relay", "--once", outbox, endpoint=server.endpoint)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2 delivered, 0 left.\n", "")
+    fill(path, "eve")
+    done = km_logging("relay", "--once", outbox, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["left"] == 1
+    assert KEY not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_delivers_until_it_is_told_to_stop(path, server, number):
+    """It stops cleanly, with exit code 0, having said what it did."""
+    fill(path, "ann")
+    with running("relay", f"sqlite:///{path}", endpoint=server.endpoint) as process:
+        server.wait(1)
+        fill(path, "bob")
+        server.wait(2)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=GUARD)
+    assert (process.returncode, out, err) == (0, "2 delivered, 0 left.\n", "")
+
+
+def test_once_leaves_the_work_to_the_process_that_delivers(path, server):
+    """Another one is at it: that is said, and is no failure."""
+    with km.Tracker(api_key=KEY, endpoint=server.endpoint, outbox=f"sqlite:///{path}") as tracker:
+        tracker.event("bob", "Signed Up")
+        assert tracker.flush()
+        done = km_logging("relay", "--once", f"sqlite:///{path}", endpoint=server.endpoint)
+    assert done.returncode == 0
+    assert "Another process delivers" in done.stderr
+    assert people(server) == ["bob"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "remedy"),
+    [
+        (["relay", "sqlite:///nowhere.db"], 1, "check the path"),
+        (["relay", "memory:"], 2, "sqlite:///km.db"),
+        (["relay", "km.db"], 2, "sqlite:///km.db"),
+        (["relay", "--once", "--drain", "sqlite:///km.db"], 2, "exclude each other"),
+        (["outbox", "status", "sqlite:///nowhere.db"], 1, "check the path"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_remedy(arguments, code, remedy):
+    """On stderr, without a traceback."""
+    done = km_logging(*arguments)
+    assert done.returncode == code
+    assert remedy in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def dead(path) -> Path:
+    """A file with one dead call, and three that wait: of ann, of bob, and of bob as somebody's other identity."""
+    fill(path, "dead")
+    with TrackingServer(lambda *_: Reply(400)) as server:
+        relay = relay_of(path, server.endpoint)
+        relay.drain()
+        assert relay.close().dropped == {"rejected": 1}
+    fill(path, "ann", "bob")
+    with km.Tracker(outbox=f"sqlite:///{path}", deliver=False) as tracker:
+        tracker.alias("robert", "bob")
+    return path
+
+
+def test_outbox_shows_what_waits_and_what_is_dead(dead):
+    """status, list and export, in words and as JSON."""
+    outbox = f"sqlite:///{dead}"
+    found = json.loads(km_logging("outbox", "status", outbox, "--json").stdout)
+    assert (found["waiting"], found["dead"], found["is_delivered"]) == (3, 1, False)
+    assert "Waiting:  3, the oldest for" in km_logging("outbox", "status", outbox).stdout
+    listed = json.loads(km_logging("outbox", "list", outbox, "--json").stdout)
+    assert [(call["person"], call["state"]) for call in listed] == [
+        ("dead", "dead"),
+        ("ann", "waiting"),
+        ("bob", "waiting"),
+        ("robert", "waiting"),
+    ]
+    shown = km_logging("outbox", "list", outbox, "--limit", "1")
+    assert "Signed Up" in shown.stdout
+    assert "3 more" in shown.stderr
+    assert [call["person"] for call in json.loads(km_logging("outbox", "list", "--dead", outbox, "--json").stdout)] == [
+        "dead"
+    ]
+
+
+def test_what_is_exported_can_be_logged_again(dead, tmp_path):
+    """Each line is what a record's field km takes; the file is for its owner only, even if it was not."""
+    (tmp_path / "calls.jsonl").touch(0o644)
+    assert km_logging("outbox", "export", f"sqlite:///{dead}", "-o", str(tmp_path / "calls.jsonl")).returncode == 0
+    assert (tmp_path / "calls.jsonl").stat().st_mode & 0o777 == 0o600
+    lines = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
+    assert len(lines) == 4
+    fresh = tmp_path / "fresh.db"
+    with km.Tracker(outbox=f"sqlite:///{fresh}", deliver=False, strict=True) as tracker:
+        handler = km.KissmetricsHandler(tracker=tracker)
+        for line in lines:
+            handler.handle(logging.makeLogRecord({"km": line}))
+    assert km_logging("outbox", "export", f"sqlite:///{fresh}").stdout.splitlines() == [
+        json.dumps(line) for line in lines
+    ]
+
+
+def test_retry_has_dead_calls_tried_again_by_whoever_delivers(dead, server):
+    """Also by a process that came past them long ago."""
+    relay = relay_of(dead, server.endpoint)
+    relay.start()
+    server.wait(3)
+    assert km_logging("outbox", "retry", f"sqlite:///{dead}").stdout == "1 call to be tried again.\n"
+    server.wait(4)
+    eventually(lambda: relay.waiting() == 0, "the end of its delivery")
+    relay.close()
+    assert people(server)[-1] == "dead"
+
+
+def test_purge_forgets_one_person_down_to_the_bytes(dead):
+    """As either identity; what others have said stays."""
+    outbox = f"sqlite:///{dead}"
+    done = km_logging("outbox", "purge", "--person", "bob", outbox)
+    assert (done.returncode, done.stdout) == (0, "2 calls forgotten.\n")
+    files = [file for file in dead.parent.iterdir() if file.name.startswith("km.db")]
+    assert not any(b"bob" in file.read_bytes() for file in files)
+    assert json.loads(km_logging("outbox", "status", outbox, "--json").stdout)["waiting"] == 1
+    assert km_logging("outbox", "purge", outbox).returncode == 1  # asks, and nobody says yes
+    assert km_logging("outbox", "purge", "--dead", "--yes", outbox).stdout == "1 call forgotten.\n"
+    assert km_logging("outbox", "purge", "--yes", outbox).stdout == "1 call forgotten.\n"
