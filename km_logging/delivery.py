@@ -254,6 +254,8 @@ class Delivery:
         """
         self._closed = True
         self._outbox.abandon()
+        if self._sender is not None:
+            self._sender.abandon()
 
     @property
     def oldest(self) -> float | None:

@@ -1184,3 +1184,30 @@ def test_a_soak_of_everything_at_once_loses_and_doubles_nothing_in_silence(tmp_p
     assert len(fixed - set(arrived)) <= report["dropped"].get("closed", 0)
     said = sum(int(re.match(r"km_logging: (\d+) ", line)[1]) for line in ended.said)
     assert said <= report["dropped"].get("closed", 0)
+
+
+@pytest.mark.parametrize("session", ["None", "requests.Session"], ids=["ours", "of the user"])
+def test_a_child_ends_although_a_thread_held_the_lock_of_the_connections_at_the_fork(tmp_path, server, session):
+    """At the end of a process urllib3 empties each pool; that of the parent must not be waited for in a child."""
+    text = f"""
+        import requests
+        tracker = km.Tracker(session={session})
+        tracker.event("bob", "Signed Up")
+        assert tracker.flush()
+        connections = tracker._pipeline._delivery._sender._connections.pool
+        held, done = threading.Event(), threading.Event()
+
+        def hold():
+            with connections.mutex:
+                held.set()
+                done.wait()
+
+        threading.Thread(target=hold).start()
+        held.wait()
+        pid = os.fork()
+        if pid:
+            print(os.waitpid(pid, 0)[1])
+            done.set()
+        """
+    ended = run(tmp_path, text, server.endpoint)
+    assert (ended.code, ended.out) == (0, "0\n"), ended.err

@@ -36,6 +36,9 @@ class Sender(Protocol):
     def close(self) -> None:
         """Close the connections that are idle."""
 
+    def abandon(self) -> None:
+        """In a forked child: the connections are the parent's, and whatever lock a thread held at the fork stays so."""
+
 
 def make_sender(settings: Settings) -> Sender:
     """The sender that the settings ask for; imports what it needs, so call it where an import may take its time."""

@@ -28,6 +28,8 @@ class PrintingSender:
     def close(self) -> None:
         """Nothing is open."""
 
+    abandon = close
+
 
 def line(call: Call) -> str:
     """The call in one line of printable ASCII.

@@ -68,12 +68,14 @@ class RequestsSender:
         self._options = self._session.merge_environment_settings(self._prepared.url, {}, None, None, None)
         adapter: Any = self._session.get_adapter(str(self._prepared.url))
         self._patience = _PATIENCE * settings.timeout[1]
+        self._connections: Any = None
         self._pool: _PoolWay | None = None
         if self._is_plain():
-            self._pool = _PoolWay(adapter, self._prepared, self._options, settings)
+            self._connections = _own_pool(adapter, self._prepared, self._options)
+            self._pool = _PoolWay(adapter, self._connections, self._prepared, self._options, settings)
         else:
             with suppress(Exception):  # anybody's adapter: it may have no pool, or not one of urllib3's
-                _own_pool(adapter, self._prepared, self._options)
+                self._connections = _own_pool(adapter, self._prepared, self._options)
         #: More requests at once would open connections that the adapter does not keep.
         self.width = int(getattr(adapter, "_pool_maxsize", settings.senders))
 
@@ -94,6 +96,13 @@ class RequestsSender:
 
     def close(self) -> None:
         self._session.close()
+
+    def abandon(self) -> None:
+        # At the end of the process urllib3 empties the queue of each pool, and would wait there for a thread that held
+        # its lock at the fork and does not exist in this process.
+        connections = getattr(self._connections, "pool", None)
+        if isinstance(connections, queue.Queue):
+            connections.__init__(connections.maxsize)  # type: ignore[misc]
 
     def _is_plain(self) -> bool:
         """Whether going around `Session.send` changes nothing; asked every time, since mocks come and go."""
@@ -127,11 +136,12 @@ class _PoolWay:
     def __init__(
         self,
         adapter: Any,
+        pool: Any,
         prepared: requests.PreparedRequest,
         options: Mapping[str, Any],
         settings: Settings,
     ) -> None:
-        self._pool = _own_pool(adapter, prepared, options)
+        self._pool = pool
         adapter.cert_verify(self._pool, prepared.url, options["verify"], options["cert"])
         # Through an HTTP proxy the whole URL is asked for, else the path.
         self._prefix = adapter.request_url(prepared, options["proxies"]).removesuffix(f"{settings.endpoint.base}/")
