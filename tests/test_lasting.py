@@ -284,7 +284,7 @@ def test_one_process_delivers_for_all_until_it_ends(tmp_path, server, variables)
         command = [sys.executable, "-c", head + textwrap.dedent({SECOND!r})]
         second = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         print(second.stdout.readline(), end="", flush=True)
-        while tracker._pipeline._outbox._file.count(): time.sleep(0.005)
+        while tracker._pipeline._outbox._access.file.count(): time.sleep(0.005)
         assert tracker.stats().delivered == 1
         tracker.close()
         report(tracker.stats())

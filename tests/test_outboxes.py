@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from km_logging.ledger import Ledger
-from km_logging.outbox import Entry, make_outbox, sqlite
+from km_logging.outbox import Entry, access, make_outbox, sqlite
 from km_logging.outbox.election import Election
 from km_logging.settings import Settings
 from support.outboxes import NOW, Bench, in_file, requests_of, writing
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("_no_pauses")
 
 @pytest.fixture
 def _no_pauses(monkeypatch):
-    for name in ["POLL", "PATIENCE", "FIRST_PAUSE", "LONGEST_PAUSE"]:
-        monkeypatch.setattr(sqlite, name, 0.0)
+    for module, name in [(sqlite, "POLL"), (sqlite, "PATIENCE"), (access, "FIRST_PAUSE"), (access, "LONGEST_PAUSE")]:
+        monkeypatch.setattr(module, name, 0.0)
     monkeypatch.setattr(sqlite, "SETTLE_AFTER", math.inf)
     # No thread may win an election between two steps of the model.
     monkeypatch.setattr(Election, "wait", lambda *_: None)
@@ -265,9 +265,9 @@ class Model(RuleBasedStateMachine):
         outbox = bench.outbox
         self._loose.update(entry.request for entry in [*outbox._held, *self._hands[bench]] if entry.number < 0)
         if is_crash:
-            outbox._withdraw()
-            if outbox._file is not None:
-                outbox._file.close()
+            outbox._access.withdraw()
+            if outbox._access.file is not None:
+                outbox._access.file.close()
         else:
             bench.close()
             bench.check()

@@ -6,10 +6,11 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,30 @@ def test_one_pass_tries_each_call_once_and_leaves_what_failed(path):
         stats = relay.close()
     assert set(people(server)) == {"ann", "bob", "eve"}
     assert (stats.delivered, stats.handed_over, relay.waiting()) == (2, 1, 1)
+
+
+def test_one_pass_rejects_what_the_server_refuses_for_its_own_sake(path):
+    """A crontab line would otherwise try it once a minute for a week, and then forget it."""
+    fill(path, "ann", "bob")
+    with TrackingServer(Answers(bob=[Reply(400)] * 3)) as server:
+        relay = relay_of(path, server.endpoint)
+        relay.run_once()
+        stats = relay.close()
+    assert (stats.delivered, stats.dropped, relay.waiting()) == (1, {"rejected": 1}, 0)
+    assert people(server).count("bob") == 3
+
+
+def test_a_damaged_call_is_dead_and_holds_up_nobody(path, server, caplog):
+    """What is said of it shows nothing of what is in it."""
+    fill(path, "ann", "secret", "bob")
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute("UPDATE calls SET request = CAST(X'FF' || request AS TEXT) WHERE request LIKE '%secret%'")
+    relay = relay_of(path, server.endpoint)
+    relay.drain()
+    assert relay.close().dropped == {"rejected": 1}
+    assert people(server) == ["ann", "bob"]
+    assert "is damaged" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_one_pass_ends_when_nobody_answers(path):
@@ -207,6 +232,14 @@ def test_what_is_wrong_is_said_with_the_remedy(arguments, code, remedy):
     assert "Traceback" not in done.stderr
 
 
+def test_a_file_that_is_no_outbox_stays_what_it_is(path):
+    """Also an empty one, which an application would make an outbox of."""
+    path.touch(0o600)
+    done = km_logging("outbox", "status", f"sqlite:///{path}")
+    assert (done.returncode, path.read_bytes()) == (1, b"")
+    assert "the file is empty" in done.stderr
+
+
 @pytest.fixture
 def dead(path) -> Path:
     """A file with one dead call, and three that wait: of ann, of bob, and of bob as somebody's other identity."""
@@ -249,6 +282,9 @@ def test_what_is_exported_can_be_logged_again(dead, tmp_path):
     assert (tmp_path / "calls.jsonl").stat().st_mode & 0o777 == 0o600
     lines = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
     assert len(lines) == 4
+    mode = Path(os.devnull).stat().st_mode
+    assert km_logging("outbox", "export", f"sqlite:///{dead}", "-o", os.devnull).returncode == 0
+    assert Path(os.devnull).stat().st_mode == mode
     fresh = tmp_path / "fresh.db"
     with km.Tracker(outbox=f"sqlite:///{fresh}", deliver=False, strict=True) as tracker:
         handler = km.KissmetricsHandler(tracker=tracker)

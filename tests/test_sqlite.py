@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from km_logging.outbox import access, sqlite
 from km_logging.outbox import database as database_module
-from km_logging.outbox import sqlite
 from km_logging.outbox.database import APPLICATION_ID, MIGRATIONS, Database
 from support.outboxes import Bench, database, in_file, requests_of, writing
 from support.processes import run
 from support.servers import Reply, TrackingServer
-from support.tracking import GUARD, KEY, eventually, tracker_for
+from support.tracking import GUARD, KEY, Answers, eventually, people, tracker_for
 
 
 @pytest.fixture(autouse=True)
@@ -381,7 +381,7 @@ def test_a_log_call_in_the_middle_of_a_log_call_loses_nothing(path, monkeypatch,
     lock = writing(path)
     bench.put(*["held"] * is_held)
     lock.close()
-    bench.outbox._retry_at = 0.0
+    bench.outbox._access.retry()
     usual, again, failed, results = getattr(Database, method), [], [], []
 
     def nested():
@@ -420,7 +420,7 @@ def test_a_flush_in_the_middle_of_an_eviction_loses_nothing(bench, path):
     lock = writing(path)
     bench.put("held")
     lock.close()
-    bench.outbox._retry_at = 0.0
+    bench.outbox._access.retry()
 
     class Interrupted(deque):
         def __iter__(self):
@@ -431,7 +431,7 @@ def test_a_flush_in_the_middle_of_an_eviction_loses_nothing(bench, path):
             yield from found
 
     moved = []
-    bench.outbox._held = Interrupted(bench.outbox._held)
+    bench.outbox._held._entries = Interrupted(bench.outbox._held)
     assert bench.evict() is None
     assert in_file(path) == ["first", "held"]
 
@@ -578,7 +578,7 @@ def test_a_fork_finds_the_connection_closed(bench, path):
     bench.put("a", "b")
     bench.claim(1)
     bench.outbox.before_fork()
-    assert bench.outbox._file is None
+    assert bench.outbox._access.file is None
     free = []
     thread = threading.Thread(target=lambda: free.append(bench.outbox._lock.acquire(blocking=False)))
     thread.start()
@@ -601,4 +601,88 @@ def test_a_child_does_not_open_what_it_inherited_open(bench, path):
         assert child.claimed() == ["b"]
     finally:
         database_module.inherited.clear()
-        sqlite._leaked.clear()
+        access._leaked.clear()
+
+
+def test_who_leads_resigns_when_the_file_of_the_lock_is_deleted(path):
+    """Another one may lead by a new one; what was read already is not left out, and not delivered by both."""
+    first, second = Bench(path), Bench(path)
+    first.put("a")
+    path.with_name("km.db-lock").unlink()
+    second.outbox.look()
+    assert second.outbox.leads
+    first.outbox.look()
+    assert not first.outbox.leads
+    assert (first.handed_over, first.outbox.pending) == (1, 0)
+    assert [entry.request for entry in second.claim(9)] == ["a"]
+    for bench in (first, second):
+        bench.close()
+        bench.check()
+
+
+def test_an_exception_of_a_signal_handler_leaves_no_lock_behind(path):
+    """It may come as soon as the lock is taken; the next log call commits."""
+    bench = Bench(path)
+    lock = bench.outbox._lock
+
+    class Interrupted:
+        def acquire(self, **options):
+            assert lock.acquire(**options)
+            raise KeyboardInterrupt
+
+        def __getattr__(self, name):
+            return getattr(lock, name)
+
+    bench.outbox._lock = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        bench.outbox.put_now("broken off", 0.0)
+    bench.outbox._lock = lock
+    assert not bench.outbox.is_held
+    assert bench.put_now("next")
+    bench.close()
+
+
+def test_an_answer_that_comes_after_the_close_counts(path):
+    """The call is sent once, although the file was given up in the meantime, and another handler goes on with it."""
+    hold = threading.Event()
+    with TrackingServer(Answers(bob=[hold])) as server:
+        settings = {"endpoint": server.endpoint, "outbox": f"sqlite:///{path}"}
+        closed = tracker_for(**settings, drain_timeout=0.05)
+        closed.event("bob", "Signed Up")
+        server.wait(1)
+        closed.close()
+        assert closed.stats().pending == 1
+        with tracker_for(**settings) as following:
+            following.event("eve", "Signed Up")
+            hold.set()
+            server.wait(2)
+            eventually(lambda: in_file(path) == [])
+        eventually(lambda: closed.stats().delivered == 1)
+    assert sorted(people(server)) == ["bob", "eve"]
+
+
+def test_threads_that_fork_at_once_disturb_neither_each_other_nor_the_parent(tmp_path, server):
+    """Each fork has the files closed, and open again."""
+    text = """
+        trackers = [km.Tracker(outbox=f"sqlite:///{number}.db", durability="immediate") for number in range(3)]
+
+        def fork():
+            for _ in range(15):
+                for tracker in trackers:
+                    tracker.event("parent", "Signed Up")
+                pid = os.fork()
+                if not pid:
+                    for tracker in trackers:
+                        tracker.event("child", "Signed Up")
+                    os._exit(0)
+                assert os.waitpid(pid, 0)[1] == 0
+
+        threads = [threading.Thread(target=fork) for _ in range(3)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        assert all(tracker.flush(20) for tracker in trackers)
+        for tracker in trackers: report(tracker.stats())
+        """
+    ended = run(tmp_path, text, server.endpoint)
+    assert ended.code == 0, ended.err
+    assert [report["accepted"] for report in ended.reports] == [45, 45, 45]

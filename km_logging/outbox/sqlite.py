@@ -19,14 +19,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from itertools import islice
 
 from km_logging.addresses import OutboxAddress
 from km_logging.calls import Problem
 from km_logging.ledger import Ledger, Tally
 from km_logging.outbox import Entry
-from km_logging.outbox.database import CHUNK, FAULTS, Database, Row, fault_of, inherited
-from km_logging.outbox.election import Election
+from km_logging.outbox.access import Access
+from km_logging.outbox.database import CHUNK, FAULTS, Database, Row
+from km_logging.outbox.held import Held
 
 __all__ = ["SqliteOutbox"]
 
@@ -39,7 +39,7 @@ FETCH = 250
 #: How many rows of a file that was deleted are saved.
 MOST_SAVED = 10_000
 
-#: What was delivered is deleted when it is so many calls, or so old, in seconds.
+#: What was delivered is deleted when it is so many calls, or so old, in seconds; if it cannot be, no more is delivered.
 SETTLE = 100
 SETTLE_AFTER = 0.05
 MOST_SETTLED = 10 * SETTLE
@@ -51,10 +51,6 @@ PATIENCE_IMMEDIATE = 0.12
 
 #: A process that goes on although its end was near delivers what others put again after so many seconds.
 RESUME = 10.0
-
-#: First and longest pause before a file that failed is tried again, in seconds.
-FIRST_PAUSE = 0.25
-LONGEST_PAUSE = 15.0
 
 #: How long a fork waits for what is under way, in seconds.
 FORK_PATIENCE = 2.0
@@ -91,46 +87,49 @@ class SqliteOutbox:
         self._left = left
         self._report = report
         self._delivers = delivers
-        self._api_key = api_key
-        self._is_immediate = is_immediate
         self._is_relay = is_relay
+        self._id = secrets.randbits(62) + 1
         #: The last number that is delivered; what comes after it is left for another time.
         self.end: float = math.inf
         self._resumes_at = math.inf  # then `end` is no more
         #: Is called when there may be something to do.
         self.wake: Callable[[], None] = lambda: None
-        self._id = secrets.randbits(62) + 1
         self._lock = threading.RLock()  # guards everything below; log calls take it with `put_now`
-        self._file: Database | None = None
-        self._serial: tuple[int, int, bytes] | None = None  # of the last file
-        self._election: Election | None = None
-        self.leads = False
+        self._access = Access(
+            address,
+            creates=not is_relay,
+            patience=PATIENCE_IMMEDIATE if is_immediate else PATIENCE,
+            stands=delivers,
+            api_key=api_key,
+            tell=self._tell,
+            won=self._won,
+        )
+        self._held = Held()
         self._is_closed = False
         self._is_mending = False
         self._looked_at = 0.0
-        # Of the file, while this one delivers from it.
+        # What is read of the file, and what is to be deleted there, while this one leads.
         self._cursor = -1
         self._may_have_more = False
         self._fetched: deque[Entry] = deque()
         self._settled: list[int] = []
         self._settled_since = 0.0
+        self._buried: list[int] = []
+        self._finishing: set[int] = set()  # under way when it was closed
+        # Own calls in the file, while this one leads.
         self._own_put = Tally()  # log calls add to it, so also a signal handler in the middle of one
         self._own_ended = 0
         self._own_claimed = 0  # in the hands of delivery
         self._is_uncounted = False  # a log call was broken off between its commit and the books
-        self._is_key_checked = False
-        self._buried: list[int] = []
-        self._finishing: set[int] = set()  # under way when it was closed
-        # In memory, while the file cannot be used.
-        self._held: deque[Entry] = deque()
-        self._held_number = 0
-        self._in_memory = 0  # own calls, held or claimed
-        self._failures = 0
-        self._retry_at = 0.0
         self.moves = 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._address}>"
+
+    @property
+    def leads(self) -> bool:
+        """Whether this one delivers for all."""
+        return self._access.leads
 
     # What comes in.
 
@@ -143,9 +142,9 @@ class SqliteOutbox:
                     self._left(done)
                     del rest[:done]
             except FAULTS as error:
-                self._failed(error)
+                self._access.failed(error)
             for request in rest:
-                self._hold(Entry(request, now, 0))
+                self._held.add(Entry(request, now, 0))
 
     def put_now(self, request: str, now: float) -> bool:
         """Commit one call in the caller's thread; false if that cannot be done in time, whatever the reason.
@@ -156,15 +155,17 @@ class SqliteOutbox:
         try:
             # In here: a signal handler may raise as soon as the lock is taken.
             if not was_held and not self._lock.acquire(timeout=PATIENCE_IMMEDIATE):
-                self._say("the file is busy", "calls wait in memory; use durability 'batched' if this happens often")
+                self._access.tell_unusable(
+                    "the file is busy", "calls wait in memory; use durability 'batched' if this happens often"
+                )
                 return False
             # What takes longer is not done in a log call: to save what is in a file that was deleted, and to put into
             # the file what was held in memory.
-            is_quick = not self._held and (self._file is None or self._file.is_there())
+            is_quick = not self._held and not self._access.is_lost
             is_usable = is_quick and self._is_usable()
             return is_usable and bool(self._commit([request], now))
         except FAULTS as error:
-            self._failed(error)
+            self._access.failed(error)
             return False
         except BaseException:
             self._is_uncounted = True
@@ -175,7 +176,7 @@ class SqliteOutbox:
 
     def _commit(self, requests: Sequence[str], now: float) -> int:
         """Put the first own calls into the file and the books; returns how many have ended up somewhere."""
-        file = self._file
+        file = self._access.file
         if file is None:  # a signal handler that logs came in between, and failed
             return 0
         origin = self._id * self.leads
@@ -188,7 +189,7 @@ class SqliteOutbox:
 
     def _count_in(self, own: int) -> None:
         """So many own calls were committed."""
-        self._failures = 0
+        self._access.worked()
         self._may_have_more = self.leads
         if self.leads and not self._is_relay:
             self.end = math.inf
@@ -196,104 +197,60 @@ class SqliteOutbox:
         else:  # a relay takes its calls anew when it reads them
             self._ledger.handed_over.add_many(own)
 
-    def _hold(self, entry: Entry) -> None:
-        self._in_memory += entry.is_own
-        self._held_number -= 1
-        self._held.append(entry._replace(number=self._held_number))
-
     # The file.
 
     def _is_usable(self) -> bool:
         """Whether the file can be used right now; opens it if need be, and moves into it what was held meanwhile."""
         # A signal handler in the middle of mending finds a file that cannot be used.
-        if self._is_closed or self._is_mending or time.monotonic() < self._retry_at:
+        if self._is_closed or self._is_mending or self._access.is_paused:
             return False
-        if self._file is not None and not self._held and self._file.is_there():
+        if self._access.file is not None and not self._held and not self._access.is_lost:
             return True
         self._is_mending = True
         try:
             self._mend()
         except FAULTS as error:
-            self._failed(error)
+            self._access.failed(error)
             return False
         finally:
             self._is_mending = False
         return True
 
     def _mend(self) -> None:
-        if self._file is not None and not self._file.is_there():
-            self._lose(self._file.rows(self._cursor, MOST_SAVED) if self.leads else [])
-        if self._file is None:
-            self._open()
+        file = self._access.file
+        if file is not None and self._access.is_lost:
+            self._lose(file.rows(self._cursor, MOST_SAVED) if self.leads else [])
+        if self._access.file is None:
+            if not self._access.open():
+                self._lose([])
+                self._access.open()
+            self._stand()
         self._move()
-
-    def _open(self) -> None:
-        patience = PATIENCE_IMMEDIATE if self._is_immediate else PATIENCE
-        file = Database(self._address, creates=not self._is_relay, patience=patience)
-        if self._serial not in {None, file.serial}:
-            self._lose([])
-        self._file, self._serial = file, file.serial
-        self._stand()
 
     def _stand(self) -> None:
         """Stand for election; whoever wins begins at the first row."""
-        if self._election is not None and self._election.is_over:
+        if self._access.is_deposed:
             self._resign()
-        if not self._delivers or self.leads or self._file is None:
-            return
-        try:
-            if self._election is None:
-                self._election = Election(self._address.path, self._file.mode)
-            self.leads = self._may_have_more = self._election.try_win()
-            self._cursor = -1
-        except FAULTS as error:
-            message, remedy = fault_of(error)
-            self._tell(f"{self._address.path}-lock cannot be used ({message}), so others must deliver", remedy)
-            return
-        if not self.leads:
-            self._election.wait(self._won)
-
-    def _check_key(self, file: Database) -> None:
-        if self._api_key and not self._is_key_checked and not file.is_key_known(self._api_key):
-            message = f"{self._address.path} was opened with another api_key before"
-            self._tell(message, "what is in it goes to this key now: use one file for each product")
-        self._is_key_checked = True
+        if self._access.stand():
+            self._cursor, self._may_have_more = -1, True
 
     def _won(self) -> None:
         """It is this one's turn; called in a thread of its own, so only worth a look."""
-        self._looked_at = self._retry_at = 0.0
+        self._looked_at = 0.0
+        self._access.retry()
         self.wake()
 
     def _resign(self) -> None:
         """What is not in the hands of delivery yet is left to whoever leads now."""
         self._leave(self.lasting - self._own_claimed)
         self._fetched.clear()
-        self._withdraw()
+        self._access.withdraw()
 
     def _leave(self, own: int) -> None:
         """So many own calls stay in the file for others to deliver."""
         self._ledger.handed_over.add_many(own)
         self._own_ended += own
         self.moves += 1
-
-    def _withdraw(self) -> None:
-        self.leads = False
-        if self._election is not None:
-            self._election.withdraw()
-            self._election = None
-
-    def _failed(self, error: BaseException) -> None:
-        """The file cannot be used for a while: say so, and go on in memory."""
-        self._retry_at = time.monotonic() + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures, 10))
-        self._failures += 1
-        message, remedy = fault_of(error)
-        if "locked" not in message and self._file is not None:
-            self._file.close()  # what is wrong may be wrong with this connection only
-            self._file = None
-        self._say(message, remedy)
-
-    def _say(self, message: str, remedy: str) -> None:
-        self._tell(f"the outbox {self._address.path} cannot be used ({message}), so calls wait in memory", remedy)
 
     def _tell(self, message: str, remedy: str) -> None:
         self._ledger.refused["outbox"].add()
@@ -305,33 +262,28 @@ class SqliteOutbox:
         Args:
             rows: what could be read of it just now.
         """
-        if self._file is not None:
-            self._file.close()
-        self._file = self._serial = None
         entries = [*self._fetched, *self._entries(rows)]
         own = sum(entry.is_own for entry in entries)
         self._leave(self.lasting - self._own_claimed - own)
         self._own_ended += own
         self._left(-own)  # they take up room in memory again
         for entry in entries:
-            self._hold(entry)
+            self._held.add(entry)
         self._fetched.clear()
         self._settled.clear()
         self._buried.clear()
-        self._is_key_checked = False
-        self._withdraw()
-        self._say("the file was deleted or replaced", "leave it alone while the application runs")
+        self._access.forget()
+        self._access.tell_unusable("the file was deleted or replaced", "leave it alone while the application runs")
 
     def _move(self) -> None:
         """What was held in memory goes into the file, as far as that has room."""
         origin = self._id * self.leads
-        while self._held and self._file is not None:
-            some = list(islice(self._held, CHUNK))
-            added = self._file.add_some([(e.request, e.accepted_at, origin * e.is_own) for e in some])
+        while self._held and (file := self._access.file) is not None:
+            some = self._held.first(CHUNK)
+            added = file.add_some([(e.request, e.accepted_at, origin * e.is_own) for e in some])
             if not added:
                 return
-            own = sum(self._held.popleft().is_own for _ in range(added))
-            self._in_memory -= own
+            own = self._held.drop(added)
             self._count_in(own)
             self._left(own)
             self.moves += 1
@@ -348,18 +300,16 @@ class SqliteOutbox:
             return
         with self._lock:
             self._looked_at = now
-            if self._file is None and not (self._held or self.lasting or self._delivers):
-                return
-            if not self._is_usable() or self._file is None:
+            is_idle = self._access.file is None and not (self._held or self.lasting or self._delivers)
+            if is_idle or not self._is_usable() or (file := self._access.file) is None:
                 return
             try:
                 self._stand()
-                if self.leads:
-                    self._check_key(self._file)
+                self._access.check_key()
                 if self._is_uncounted:
-                    self._count_anew(self._file)
+                    self._count_anew(file)
             except FAULTS as error:
-                self._failed(error)
+                self._access.failed(error)
                 return
             if now >= self._resumes_at:
                 self.end = self._resumes_at = math.inf
@@ -378,7 +328,7 @@ class SqliteOutbox:
         with self._lock:
             claimed: list[Entry] = []
             while len(claimed) < limit and self._held and self._delivers:
-                claimed.append(self._held.popleft())
+                claimed.append(self._held.take())
             while len(claimed) < limit and self._has_fetched():
                 claimed.append(self._fetched.popleft())
                 self._own_claimed += claimed[-1].is_own
@@ -388,13 +338,13 @@ class SqliteOutbox:
         """Whether there is a row at hand; reads some if there is none."""
         # Where what was delivered cannot be deleted, no more is: it would all be sent again.
         is_stuck = len(self._settled) >= MOST_SETTLED
-        if not self._fetched and self._may_have_more and self._file is not None and self.leads and not is_stuck:
+        file = self._access.file
+        if not self._fetched and self._may_have_more and self.leads and not is_stuck and file is not None:
             self._may_have_more = False
             try:
-                last = self._file.last()
-                rows = self._file.rows(self._cursor, FETCH)
+                last, rows = file.last(), file.rows(self._cursor, FETCH)
             except FAULTS as error:
-                self._failed(error)
+                self._access.failed(error)
                 return False
             rows = [row for row in rows if row.number <= self.end]
             if rows:
@@ -425,7 +375,7 @@ class SqliteOutbox:
     def settle(self, entry: Entry) -> None:
         with self._lock:
             if entry.number < 0:
-                self._in_memory -= entry.is_own
+                self._held.end(entry)
                 self._left(entry.is_own)
                 return
             self._end(entry)
@@ -452,32 +402,27 @@ class SqliteOutbox:
 
     def sync(self) -> None:
         with self._lock:
-            if not (self._settled or self._buried) or not self._is_usable() or self._file is None:
+            if not (self._settled or self._buried) or not self._is_usable() or (file := self._access.file) is None:
                 return
             try:
-                self._file.bury(self._buried)
+                file.bury(self._buried)
                 self._buried.clear()
-                self._file.delete(self._settled)
+                file.delete(self._settled)
                 self._settled.clear()
             except FAULTS as error:
-                self._failed(error)  # they stay to be deleted
+                self._access.failed(error)  # they stay to be deleted
             else:
-                self._failures = 0
+                self._access.worked()
 
     def holds(self, entry: Entry) -> bool:
         return entry.number < 0 and entry.is_own
 
     def evict(self) -> Entry | None:
         with self._lock:
-            # A signal handler that logs may be faster.
-            with suppress(RuntimeError, ValueError):
-                entry = next((entry for entry in self._held if entry.is_own), None)
-                if entry is not None:
-                    self._held.remove(entry)
-                    self._in_memory -= 1
-                    self._left(1)
-                    return entry
-            return None
+            entry = self._held.evict()
+            if entry is not None:
+                self._left(1)
+            return entry
 
     # Ends.
 
@@ -485,10 +430,9 @@ class SqliteOutbox:
         with self._lock:
             self.sync()  # what was delivered since `keep_rest` must not come again
             self._is_closed = True
-            self._ledger.dropped["closed"].add_many(self._in_memory)
-            self._left(self._in_memory)
-            self._in_memory = 0
-            self._held.clear()
+            in_memory = self._held.clear()
+            self._ledger.dropped["closed"].add_many(in_memory)
+            self._left(in_memory)
             self._fetched.clear()
             self._finishing = {entry.number for entry in under_way if entry.number > 0}
             self._leave(self.lasting - sum(entry.is_own for entry in under_way if entry.number > 0))
@@ -502,9 +446,9 @@ class SqliteOutbox:
             self._finishing.discard(entry.number)
             if is_delivered:
                 self._end(entry)
-                if self._file is not None:
+                if self._access.file is not None:
                     with suppress(*FAULTS):
-                        self._file.delete([entry.number])
+                        self._access.file.delete([entry.number])
             else:
                 self._leave(entry.is_own)
             if not self._finishing:
@@ -512,43 +456,37 @@ class SqliteOutbox:
             return is_delivered
 
     def _shut(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        self._withdraw()
+        self._access.close()
+        self._access.withdraw()
 
     def stop_at_last(self) -> None:
         with self._lock:
             self._looked_at = 0.0
             self.look()
-            if self.leads and self._file is not None:
+            if self.leads and self._access.file is not None:
                 with suppress(*FAULTS):
-                    self.end = self._file.last()
+                    self.end = self._access.file.last()
                     self._resumes_at = time.monotonic() + RESUME
 
     def keep_rest(self) -> None:
         with self._lock:
             if self._held or self._settled or self._buried:
-                self._retry_at = 0.0
+                self._access.retry()
                 self._is_usable()
                 self.sync()
 
     def before_fork(self) -> None:
-        if self._lock.acquire(timeout=FORK_PATIENCE) and self._file is not None:
-            self.sync()
-            self._file.close()
-            self._file = None
+        if self._lock.acquire(timeout=FORK_PATIENCE):
+            if self._access.file is not None:
+                self.sync()
+            self._access.close()
 
     def after_fork(self) -> None:
         with suppress(RuntimeError):  # it was not acquired in time
             self._lock.release()
 
     def abandon(self) -> None:
-        if self._file is not None:
-            inherited.add(self._file.identity)
-            _leaked.append(self._file)
-        if self._election is not None:
-            self._election.withdraw()
+        self._access.abandon()
 
     # What is here.
 
@@ -564,7 +502,7 @@ class SqliteOutbox:
 
     @property
     def pending(self) -> int:
-        return self.lasting + self._in_memory
+        return self.lasting + self._held.own
 
     @property
     def lasting(self) -> int:
@@ -575,20 +513,16 @@ class SqliteOutbox:
         with self._lock:
             waiting = (entry.accepted_at for entry in (*self._held, *self._fetched) if entry.is_own)
             moments = [moment for moment in [next(waiting, None)] if moment is not None]
-            if self._file is not None and self.leads and self.lasting:
+            if self._access.file is not None and self.leads and self.lasting:
                 with suppress(*FAULTS):
-                    moments += [row.accepted_at for row in self._file.rows(self._cursor, 1)]
+                    moments += [row.accepted_at for row in self._access.file.rows(self._cursor, 1)]
             return min(moments, default=None)
 
     @property
     def span(self) -> range:
         with self._lock:
             last = sys.maxsize  # where it cannot be known, later ones are taken for earlier ones
-            if self._is_usable() and self._file is not None:  # a fork may just have closed it
+            if self._is_usable() and self._access.file is not None:  # a fork may just have closed it
                 with suppress(*FAULTS):
-                    last = self._file.last()
-            return range(self._held_number, last + 1)
-
-
-#: Connections of a parent: closing them, or having them collected, would take away its locks.
-_leaked: list[Database] = []
+                    last = self._access.file.last()
+            return range(self._held.last, last + 1)

@@ -81,7 +81,7 @@ class Bench:
 
     def mend(self) -> None:
         """Have the outbox look after the file as if the pause after its failure were over."""
-        self.outbox._retry_at = 0.0
+        self.outbox._access.retry()
         self.outbox.look()
 
     def close(self) -> None:
