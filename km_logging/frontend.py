@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from km_logging.calls import is_a
+from km_logging.calls import KINDS, is_a
 from km_logging.errors import SettingsError
 from km_logging.guard import here
 from km_logging.ledger import Stats
@@ -29,6 +29,8 @@ class FrontEnd:
         self._tracker = shared(settings) if tracker is None else tracker
         self._owns = tracker is None
         self._tag = self._tracker.settings.tag
+        #: What the tags that are said most become once they are taken.
+        self._marks = {kind: mark(kind, self._tracker.address) for kind in KINDS}
         self._open = False
         self._reopen()
 
@@ -40,14 +42,17 @@ class FrontEnd:
     def _claims(self, fields: MutableMapping[str, Any]) -> bool:
         """Whether these fields are tagged, and no front end took them before; marks them as taken."""
         tagged = fields.get(self._tag)
-        if not is_a(tagged, str, Mapping):
-            return False
-        address = self._tracker.address
-        if here.ours or is_marked(tagged, address):
+        marked = self._marks.get(tagged) if type(tagged) is str else None
+        if marked is None:
+            address = self._tracker.address
+            if not is_a(tagged, str, Mapping) or is_marked(tagged, address):
+                return False
+            marked = mark(tagged, address)
+        if here.ours:
             return False
         if not self._open:
             self._reopen()
-        fields[self._tag] = mark(tagged, address)
+        fields[self._tag] = marked
         return True
 
     def stats(self) -> Stats:

@@ -29,7 +29,8 @@ here = _Here()
 
 def is_ours(record: logging.LogRecord) -> bool:
     """Whether a record was made in a thread of ours, wherever it is handled: an application's own queue carries it."""
-    return here.ours or str(record.threadName).startswith(THREAD_NAME)
+    name = record.threadName
+    return here.ours or (type(name) is str and name.startswith(THREAD_NAME))
 
 
 def cloak_records() -> None:

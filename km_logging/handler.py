@@ -12,7 +12,7 @@ from km_logging.errors import ProblemError
 from km_logging.frontend import FrontEnd
 from km_logging.guard import is_ours
 from km_logging.identity import bound_by_structlog, identified
-from km_logging.tagging import from_event_dict, from_record
+from km_logging.tagging import from_event_dict, from_record, take_record
 from km_logging.tracker import Tracker
 
 __all__ = ["KissmetricsHandler"]
@@ -67,7 +67,8 @@ class KissmetricsHandler(FrontEnd, logging.Handler):  # type: ignore[misc]  # fl
             return
         try:
             if self._tag in record.__dict__:
-                if self._claims(record.__dict__):
+                taken = take_record(record, tracker.rules)  # before it is marked
+                if self._claims(record.__dict__) and (taken is None or not tracker.take_as_is(taken)):
                     tracker.take(from_record(record, tracker.rules, identified(), bound_by_structlog))
             elif isinstance(record.msg, dict) and self._tag in record.msg:
                 # structlog's wrap_for_formatter makes the whole event dict the record's message. The mark goes into

@@ -12,8 +12,9 @@ from dataclasses import replace
 from km_logging import wire
 from km_logging.calls import Call, Problem, call_problems, type_name
 from km_logging.guard import here
+from km_logging.identity import bound_by_structlog, identified
 from km_logging.ledger import Ledger
-from km_logging.tagging import Rules, Snapshot
+from km_logging.tagging import Rules, Snapshot, Taken, from_taken
 from km_logging.telling import Told, recheck
 
 __all__ = ["Intake"]
@@ -55,7 +56,7 @@ class Intake:
         """Whether this thread is in a `before_send` that goes on calling itself."""
         return self._thread.depth >= DEPTH
 
-    def request(self, item: Snapshot | Call, say: Callable[[Problem], None]) -> str | None:
+    def request(self, item: Taken | Snapshot | Call, say: Callable[[Problem], None]) -> str | None:
         """The request of one call; None if it is refused or withheld, which is in the books then. Never raises.
 
         Args:
@@ -63,7 +64,7 @@ class Intake:
             say: has a problem said, wherever that may be done in this thread.
         """
         try:
-            call = item if isinstance(item, Call) else self._told(item, say)
+            call = item if isinstance(item, Call) else self._told(self._looked_at(item), say)
             sent = None if call is None else self._withheld_or(call, say)
             if call is not None and sent is None:
                 self._ledger.dropped["withheld"].add()
@@ -73,6 +74,11 @@ class Intake:
             message = f"a call could not be told ({type_name(error)})"
             self._note(Problem("delivery", message, "please report this to the authors of km_logging"), say)
             return None
+
+    def _looked_at(self, item: Taken | Snapshot) -> Snapshot:
+        if isinstance(item, Snapshot):
+            return item
+        return from_taken(item, self._rules, identified, bound_by_structlog)
 
     def _told(self, snapshot: Snapshot, say: Callable[[Problem], None]) -> Call | None:
         told = self._tell(snapshot)

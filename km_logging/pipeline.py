@@ -23,7 +23,7 @@ from km_logging.problems import Reporter, insecure
 from km_logging.queueing import CallQueue, Committed, Mark
 from km_logging.senders import make_sender
 from km_logging.settings import Settings
-from km_logging.tagging import Rules, Snapshot
+from km_logging.tagging import Rules, Snapshot, Taken
 from km_logging.telling import Told
 
 __all__ = ["Pipeline"]
@@ -105,25 +105,37 @@ class Pipeline:
 
     # In the caller's thread.
 
-    def put(self, item: Snapshot | Call) -> bool:
+    def offer(self, taken: Taken) -> bool:
+        """Take a call in the way of nearly all: it runs, and has room. False if not."""
+        if not self._calls.offer(taken):
+            return False
+        if self._is_over:
+            self._give_up_queue()  # it ended in between
+        return True
+
+    def put(self, item: Taken | Snapshot | Call) -> bool:
         """Take a call; false if there is no room for it."""
         if self._put_now is None or self._intake.is_deep:
             return self._enqueue(item)
+        return self._commit(item, self._put_now)
+
+    def _commit(self, item: Taken | Snapshot | Call, put_now: Callable[[str, float], bool]) -> bool:
         request = self._intake.request(item, self.put_problem)
         if request is None:
             return True
         if not self.is_running:
             self.start()  # first: a fork in another thread must know of the file that is opened here
-        if not self._put_now(request, time.time()):
+        if not put_now(request, time.time()):
             return self._enqueue(request)
         if not self._calls.is_full:  # it only wakes those who deliver, and helps an estimate
             self._calls.put_nowait(Committed(request))
         return True
 
-    def _enqueue(self, item: Snapshot | Call | str) -> bool:
-        if self._calls.is_full and not self._make_room():
-            return False
-        self._calls.put_nowait(item)
+    def _enqueue(self, item: Taken | Snapshot | Call | str) -> bool:
+        if not self._calls.offer(item):
+            if not self._make_room():
+                return False
+            self._calls.put_nowait(item)
         if self._is_over:
             self._give_up_queue()  # it ended in between
         elif not self.is_running:

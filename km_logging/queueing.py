@@ -17,10 +17,10 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from km_logging.calls import Call, Problem
-from km_logging.tagging import Snapshot
+from km_logging.tagging import Snapshot, Taken
 
 __all__ = ["Batch", "CallQueue", "Committed", "Mark"]
 
@@ -62,7 +62,7 @@ class Committed(NamedTuple):
     request: str
 
 
-Item = Snapshot | Call | str | Committed | Problem | Mark
+Item = Taken | Snapshot | Call | str | Committed | Problem | Mark
 Batch = list[Item]
 
 
@@ -114,7 +114,17 @@ class CallQueue:
         """When the oldest snapshot that the listener has not done with was logged, Unix time, or None."""
         items = [*self._in_hand, *list(self._items)]
         since = self._in_hand_since if self._in_hand else None
-        return next((item.moment for item in items if isinstance(item, Snapshot)), since)
+        return next((_moment(item) for item in items if _is_call(item) and not isinstance(item, Call | str)), since)
+
+    def offer(self, item: Item) -> bool:
+        """Append, if there is room; false if not. Re-entrant; never blocks."""
+        if len(self._items) + self._behind >= self._capacity:
+            return False
+        self._items.append(item)
+        if self._asleep:
+            self._asleep = False
+            self._bell.put(None)
+        return True
 
     def put_nowait(self, item: Item) -> None:
         """Append, whatever the capacity says. Re-entrant; never blocks."""
@@ -215,4 +225,8 @@ class CallQueue:
 
 
 def _is_call(item: Item) -> bool:
-    return isinstance(item, Snapshot | Call | str)
+    return type(item) is tuple or isinstance(item, Snapshot | Call | str)
+
+
+def _moment(item: Any) -> float:
+    return float(item[2] if type(item) is tuple else item.moment)

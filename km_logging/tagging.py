@@ -1,7 +1,8 @@
 """Is it tagged? Then take a snapshot. Pure, and run in the caller's thread, so it does no more than it must.
 
-1. `from_record` and `from_event_dict` copy what the call will need, so that whatever the caller changes afterwards
-   changes nothing. Only values that somebody could change are converted here; `telling` does the rest.
+1. Whatever the caller changes afterwards changes nothing. Where nobody can change a value, which is nearly always, the
+   fields are copied as they are (`take_record`, `take_event_dict`), and looked through later; else `from_record` and
+   `from_event_dict` convert those values here. `telling` does the rest.
 2. They never raise, whatever stands in the record.
 3. `mark` makes the tag say that the call was taken, by a value equal to the one that came: the same record reaching
    a second front end is not a second call.
@@ -13,6 +14,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextvars import Context, copy_context
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
@@ -23,7 +25,20 @@ from km_logging.helpers import Unsaid
 from km_logging.settings import Settings
 from km_logging.values import ATOMS, MAX_MEMBERS, Untold, plain, unfold
 
-__all__ = ["NESTED_FIELDS", "Rules", "Snapshot", "from_event_dict", "from_nested", "from_record", "is_marked", "mark"]
+__all__ = [
+    "NESTED_FIELDS",
+    "Rules",
+    "Snapshot",
+    "Taken",
+    "from_event_dict",
+    "from_nested",
+    "from_record",
+    "from_taken",
+    "is_marked",
+    "mark",
+    "take_event_dict",
+    "take_record",
+]
 
 #: The attributes of a `LogRecord` on all Pythons, those that formatters add included.
 RECORD_FIELDS = frozenset(
@@ -42,6 +57,18 @@ EVENT_DICT_FIELDS = frozenset(
 _FLAT_FIELDS = frozenset({"km_name", "km_timestamp"})
 NESTED_FIELDS = frozenset({"call", "person", "name", "identity", "timestamp", "properties"})
 
+
+_LogRecord = logging.LogRecord
+_are_atoms = ATOMS.issuperset
+
+#: How many attributes a record has before ``extra`` is put into it, here and now.
+_OWN_FIELDS = len(logging.makeLogRecord({}).__dict__)
+
+#: Fields that nobody can change, the context of the log call, its moment, and a record's message, or `_IN_FIELDS`.
+Taken = tuple[dict[str, Any], Context, float, object]
+
+#: Stands for the message of an event dict, which is one of its fields.
+_IN_FIELDS = object()
 
 #: Says what structlog's contextvars bind.
 Bound = Callable[[], Mapping[str, object]]
@@ -101,6 +128,65 @@ class Snapshot(NamedTuple):
     moment: float
     properties: dict[str, object]
     unknown: tuple[str, ...] = ()
+
+
+def take_record(record: logging.LogRecord, rules: Rules) -> Taken | None:
+    """Take a tagged record as it is; None if that is not enough, since somebody could change something in it."""
+    fields = record.__dict__
+    # What was given as ``extra``, and perhaps by a filter or a formatter, comes after the record's own attributes.
+    given = islice(reversed(fields.values()), len(fields) - _OWN_FIELDS)
+    if (
+        type(record) is logging.LogRecord
+        and _are_atoms(map(type, given))
+        and not (record.args or record.exc_info)
+    ):
+        return fields.copy(), copy_context(), record.created, record.msg
+    nested, person = _copied(fields[rules.tag]), fields.get(rules.person)
+    if nested is None or type(person) not in ATOMS:
+        return None
+    return {rules.person: person, rules.tag: nested}, copy_context(), record.created, record.msg
+
+
+def _copied(tagged: object) -> dict[str, object] | None:
+    """A nested form that nobody else can change; None if it holds anything that somebody could."""
+    if type(tagged) is not dict or len(tagged) > len(NESTED_FIELDS):
+        return None
+    copy = tagged.copy()
+    properties = copy.pop("properties", None)
+    if not _are_atoms(map(type, copy.values())):
+        return None
+    if properties is not None:
+        if type(properties) is not dict or not _is_plain(properties):
+            return None
+        copy["properties"] = properties.copy()
+    return copy
+
+
+def take_event_dict(event_dict: Mapping[str, Any], rules: Rules, moment: float) -> Taken | None:
+    """As `take_record`, of an event dict; ``moment`` is the time now."""
+    if type(event_dict) is not dict:
+        return None
+    if _are_atoms(map(type, event_dict.values())):
+        return event_dict.copy(), copy_context(), moment, _IN_FIELDS
+    nested = _copied(event_dict[rules.tag])
+    # Of the other fields the nested form needs no more than these.
+    fields = {name: event_dict.get(name) for name in (rules.person, "event", "timestamp")}
+    if nested is None or not _are_atoms(map(type, fields.values())):
+        return None
+    fields[rules.tag] = nested
+    return fields, copy_context(), moment, _IN_FIELDS
+
+
+def from_taken(taken: Taken, rules: Rules, identified: Callable[[], object], bound: Bound) -> Snapshot:
+    """The snapshot of what was taken; ``identified`` and ``bound`` are asked in the context of the log call."""
+    fields, context, moment, message = taken
+
+    def look() -> Snapshot:
+        if message is _IN_FIELDS:
+            return from_event_dict(fields, rules, identified(), bound, moment)
+        return _snapshot(fields, rules, identified(), bound, rules.not_in_record, message, moment)
+
+    return context.run(look)
 
 
 def from_record(record: logging.LogRecord, rules: Rules, identified: object, bound: Bound) -> Snapshot:
@@ -181,7 +267,9 @@ def from_nested(tagged: Mapping[str, object], rules: Rules, person: object, mess
         nested = {"call": Unsaid(Untold("bad_value", "is a mapping that cannot be read", ""))}
     properties: dict[str, object] = {}
     given: Any = nested.get("properties")
-    if is_a(given, Mapping):
+    if type(given) is dict and rules.allow_all and len(given) <= MAX_MEMBERS and _is_plain(given):
+        properties = given.copy()
+    elif is_a(given, Mapping):
         try:
             for name, value in islice(given.items(), MAX_MEMBERS):
                 _freeze(name, value, rules, properties)
@@ -200,6 +288,14 @@ def from_nested(tagged: Mapping[str, object], rules: Rules, person: object, mess
         properties=properties,
         unknown=tuple(brief(key) for key in nested if key not in NESTED_FIELDS),
     )
+
+
+def _is_plain(properties: dict[object, object]) -> bool:
+    """Whether these are texts with values that nobody can change, as they nearly always are."""
+    return _TEXT.issuperset(map(type, properties)) and _are_atoms(map(type, properties.values()))
+
+
+_TEXT = frozenset({str})
 
 
 def _same(bound: object, value: object) -> bool:
@@ -273,6 +369,10 @@ class _MarkedMapping(dict[str, object]):
 def mark(tagged: object, address: object) -> object:
     """The tag's value, marked as taken for ``address``; equal to what came, and written alike by every formatter."""
     try:
+        if type(tagged) is dict and len(tagged) < MAX_MEMBERS:
+            fresh = _MarkedMapping(tagged)
+            fresh.by = frozenset((address,))
+            return fresh
         marked: Any = _MarkedText(str.__str__(tagged)) if isinstance(tagged, str) else _marked_mapping(tagged)
         marked.by = getattr(tagged, "by", frozenset()) | {address}
     except Exception:  # noqa: BLE001 - a mapping's own code may raise anything

@@ -24,7 +24,7 @@ from km_logging.ledger import Ledger, Stats
 from km_logging.pipeline import Pipeline
 from km_logging.problems import FormattedNames, Reporter
 from km_logging.settings import Settings
-from km_logging.tagging import Rules, Snapshot, from_nested
+from km_logging.tagging import Rules, Snapshot, Taken, from_nested
 from km_logging.telling import Told, tell
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Tracker:
         #: Two front ends with the same address make one call of one record.
         #: It is in every tag that was taken, so it must not show the key.
         self.address = hash((settings.api_key, settings.endpoint, settings.mode))
+        self._looks_later = not settings.strict and settings.durability == "batched"
         self._users = 0
         self._closed = False
         self.renew()
@@ -131,6 +132,19 @@ class Tracker:
         else:
             self._admit(snapshot)
 
+    def take_as_is(self, taken: Taken) -> bool:
+        """Take a call that is looked at in the listener's thread; false if this tracker must look at it here."""
+        if not self._looks_later:
+            return False
+        pipeline = self._pipeline
+        if not pipeline.is_running or pipeline.is_closed:
+            self._admit(taken)
+            return True
+        self._ledger.taken.add()  # first: it may be delivered in the next moment
+        if not pipeline.offer(taken) and not pipeline.put(taken):
+            self._ledger.dropped["overflow"].add()
+        return True
+
     def take_now(self, snapshot: Snapshot) -> Call | None:
         """Tell a call in the caller's thread and take it; None if it is refused, or dropped on the spot.
 
@@ -145,7 +159,7 @@ class Tracker:
             raise ProblemError(told.problems[0])
         return told.call if accepted else None
 
-    def _admit(self, item: Snapshot | Call) -> bool:
+    def _admit(self, item: Taken | Snapshot | Call) -> bool:
         self._ledger.taken.add()
         if (self._closed or self._pipeline.is_closed) and not self._revived():
             self._ledger.dropped["closed"].add()
