@@ -135,11 +135,7 @@ def take_record(record: logging.LogRecord, rules: Rules) -> Taken | None:
     fields = record.__dict__
     # What was given as ``extra``, and perhaps by a filter or a formatter, comes after the record's own attributes.
     given = islice(reversed(fields.values()), len(fields) - _OWN_FIELDS)
-    if (
-        type(record) is logging.LogRecord
-        and _are_atoms(map(type, given))
-        and not (record.args or record.exc_info)
-    ):
+    if type(record) is _LogRecord and _are_atoms(map(type, given)) and not (record.args or record.exc_info):
         return fields.copy(), copy_context(), record.created, record.msg
     nested, person = _copied(fields[rules.tag]), fields.get(rules.person)
     if nested is None or type(person) not in ATOMS:
