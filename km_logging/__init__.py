@@ -17,7 +17,7 @@ The path of a call, which is also the listing of this package:
                         | entries
                    delivery.py  <-> policy.py   answer -> verdict, backoff, breaker (pure)
                         | request
-                    senders/        requests | printing                                  (seam 2)
+                    senders/        requests | curl | printing                           (seam 2)
                         |
                   https://trk.kissmetrics.io/e /s /a
 

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import cast
 
 from km_logging import policy
 from km_logging.calls import Problem, type_name
@@ -28,7 +29,7 @@ from km_logging.ledger import Ledger
 from km_logging.outbox import Entry, Outbox
 from km_logging.policy import Answer, Breaker, Throttle, Verdict
 from km_logging.queueing import Mark
-from km_logging.senders import Sender
+from km_logging.senders import ManySender, Sender
 from km_logging.settings import Settings
 
 __all__ = ["Delivery"]
@@ -87,6 +88,7 @@ class Delivery:
         self._closed = False
         self._ended: Callable[[], None] = lambda: None
         self._sender: Sender | None = None
+        self._is_driving = False  # a worker has many requests under way
         self._making = threading.Lock()  # held while the sender is made: an import, and the user's `session`
 
     # What the listener and the tracker ask for.
@@ -116,7 +118,12 @@ class Delivery:
     def _wake(self, calls: int) -> None:
         self._follow_moves()
         self._turn.notify(calls)
+        self._wake_driver()
         self._grow()
+
+    def _wake_driver(self) -> None:
+        if isinstance(self._sender, ManySender):
+            self._sender.wake()
 
     def reached(self, mark: Mark) -> None:
         """The listener has put everything that came before the mark."""
@@ -190,6 +197,7 @@ class Delivery:
                 self._later.clear()
             self._grow()
             self._turn.notify_all()
+            self._wake_driver()
 
     def relax(self) -> None:
         """The end of a `drain`."""
@@ -210,9 +218,7 @@ class Delivery:
             self._turn.notify_all()
             if not self._under_way:
                 ended()
-        if self._sender is not None:
-            with suppress(Exception):  # a session is the user's code
-                self._sender.close()
+        self._close_sender()
 
     @property
     def is_through(self) -> bool:
@@ -293,17 +299,73 @@ class Delivery:
     def _work(self) -> None:
         here.ours = True
         while (entry := self._take()) is not None:
-            sender = self._sender_or_not(entry)
+            sender = self._sender_or_not()
+            if isinstance(sender, ManySender):
+                self._drive(sender, entry)
+                continue
             began = time.thread_time()
             try:
                 answer = sender if isinstance(sender, Answer) else sender.send(entry.request)
             except Exception as error:  # noqa: BLE001 - a sender promises not to; this thread must not end for it
                 answer = Answer(None, error=type_name(error))
-            try:
-                self._settle(entry, answer, time.thread_time() - began)
-            except Exception as error:  # noqa: BLE001 - a worker must outlive whatever is wrong with one call
-                message = f"delivery met an error of its own ({type_name(error)})"
-                self._report_problem(Problem("delivery", message, "please report this to the authors of km_logging"))
+            self._settle_guarded(entry, answer, time.thread_time() - began)
+
+    def _settle_guarded(self, entry: Entry, answer: Answer, cpu: float) -> None:
+        try:
+            self._settle(entry, answer, cpu)
+        except Exception as error:  # noqa: BLE001 - a worker must outlive whatever is wrong with one call
+            message = f"delivery met an error of its own ({type_name(error)})"
+            self._report_problem(Problem("delivery", message, "please report this to the authors of km_logging"))
+
+    def _drive(self, sender: ManySender, entry: Entry) -> None:
+        """Have many requests under way in this one thread, until there is nothing to send."""
+        self._is_driving = True
+        sender.begin(entry.request, entry)
+        under_way = 1
+        while under_way:
+            began = time.thread_time()
+            more, seconds = self._take_more(sender.width - under_way)
+            for another in more:
+                sender.begin(another.request, another)
+            under_way += len(more)
+            answers = sender.wait(seconds)
+            under_way -= len(answers)
+            # A share of it for each: what the loop took as a whole is what it cost.
+            cpu = (time.thread_time() - began) / max(1, len(answers))
+            for ticket, answer in answers:
+                self._settle_guarded(cast("Entry", ticket), answer, cpu)
+        with self._turn:
+            self._is_driving = False
+            self._close_sender()
+
+    def _close_sender(self) -> None:
+        """Once it is closed here; but a sender of many only where nobody is in the middle of using it."""
+        if self._closed and self._sender is not None and not self._is_driving:
+            with suppress(Exception):  # a session is the user's code
+                self._sender.close()
+
+    def _take_more(self, limit: int) -> tuple[list[Entry], float]:
+        """Entries that may be sent now, beside those that are under way, and seconds until there may be more."""
+        with self._turn:
+            self._outbox.look()
+            self._follow_moves()
+            more: list[Entry] = []
+            now = time.monotonic()
+            self._ripen(now)
+            may_more = not self._closed and self._width > 0
+            while may_more and len(more) < limit and self._may_begin(now) and (entry := self._next()):
+                self._begin(entry)
+                more.append(entry)
+            return more, max(0.0, min(self._pause(now) or IDLE, self._outbox.poll, IDLE))
+
+    def _begin(self, entry: Entry) -> None:
+        self._breaker = self._breaker.began()
+        self._under_way.add(entry)
+        if entry.tries:
+            self._ledger.retried.add()
+
+    def _may_begin(self, now: float) -> bool:
+        return self._pause(now) <= 0 and self._breaker.allows(now) and not self._is_waited_for
 
     def _take(self) -> Entry | None:
         """Wait for an entry that may be sent now; None if this worker should end."""
@@ -315,9 +377,8 @@ class Delivery:
                 now = time.monotonic()
                 self._ripen(now)
                 pause = self._pause(now)
-                if pause <= 0 and self._breaker.allows(now) and not self._is_waited_for and (entry := self._next()):
-                    self._breaker = self._breaker.began()
-                    self._under_way.add(entry)
+                if self._may_begin(now) and (entry := self._next()):
+                    self._begin(entry)
                     self._grow()
                     return entry
                 if not self._under_way:
@@ -379,17 +440,16 @@ class Delivery:
             self._drop(entry, "expired")
         return next(iter(self._outbox.claim(1)), None)
 
-    def _sender_or_not(self, entry: Entry) -> Sender | Answer:
+    def _sender_or_not(self) -> Sender | Answer:
         """The sender, made with the first attempt; or why there is none."""
-        if entry.tries:
-            self._ledger.retried.add()
         if self._sender is not None:
             return self._sender
         try:
             with self._making:
                 if self._sender is None:
                     sender = self._make_sender()
-                    self._width = min(self._settings.senders, sender.width)
+                    # One thread for many requests, or one for each.
+                    self._width = 1 if isinstance(sender, ManySender) else min(self._settings.senders, sender.width)
                     self._sender = sender
         except BaseException as error:  # noqa: BLE001 - the user's `session` may raise even SystemExit
             kind, what = ("callback", "session") if self._settings.session else ("delivery", "making the sender")

@@ -21,7 +21,7 @@ from km_logging.listener import Listener
 from km_logging.outbox import make_outbox
 from km_logging.problems import Reporter, insecure
 from km_logging.queueing import CallQueue, Committed, Mark
-from km_logging.senders import make_sender
+from km_logging.senders import make_sender, unfit_for_curl
 from km_logging.settings import Settings
 from km_logging.tagging import Rules, Snapshot, Taken
 from km_logging.telling import Told
@@ -176,6 +176,9 @@ class Pipeline:
             self._delivery.start()
             self._listener.start()
             self.is_running = True
+            if unfit := unfit_for_curl(self.settings):
+                message = f"transport 'curl' cannot be used: {unfit}; requests serves"
+                self._calls.put_nowait(Problem("delivery", message, "leave transport out"))
             if self.settings.mode == "live" and not self.settings.endpoint.is_private:
                 self._calls.put_nowait(insecure(self.settings.endpoint))
         except RuntimeError as error:

@@ -24,6 +24,9 @@ DAY = 86_400.0
 RETRY_FOR = 300.0
 RETRY_FOR_LASTING = 7 * DAY
 
+#: Most requests under way unless `senders` says otherwise, by transport.
+SENDERS = {"requests": 16, "curl": 64}
+
 
 # Each parser takes the name of the setting and a value that is not None, and returns the value or raises.
 
@@ -56,13 +59,6 @@ def _one_of(*choices: str) -> Callable[[str, object], str]:
 
 def _outbox(name: str, value: object) -> str:
     return str(parse_outbox(name, _text(name, value)))
-
-
-def _transport(name: str, value: object) -> str:
-    transport = _one_of("requests", "curl")(name, value)
-    if transport == "curl":
-        raise SettingsError(f"{name} 'curl' is not in this version yet: use 'requests'")
-    return transport
 
 
 def _boolean(name: str, value: object) -> bool:
@@ -188,9 +184,9 @@ SETTINGS: dict[str, Setting] = {
     "capacity": Setting(_whole(1, 100_000_000), 50_000, "KM_CAPACITY"),
     "overflow": Setting(_one_of("drop_newest", "drop_oldest", "block"), "drop_newest", "KM_OVERFLOW"),
     "block_timeout": Setting(_number(0, DAY), 1.0),
-    "senders": Setting(_whole(1, 1_024), 16, "KM_SENDERS"),
+    "senders": Setting(_whole(1, 1_024), None, "KM_SENDERS"),
     "cpu_share": Setting(_number(0, 64, above=True), 0.5, "KM_CPU_SHARE"),
-    "transport": Setting(_transport, "requests", "KM_TRANSPORT"),
+    "transport": Setting(_one_of("requests", "curl"), "requests", "KM_TRANSPORT"),
     "timeout": Setting(_timeout, (3.05, 10.0)),
     "retry_for": Setting(_number(0), None, "KM_RETRY_FOR"),
     "drain_timeout": Setting(_number(0, DAY), 5.0, "KM_DRAIN_TIMEOUT"),
@@ -264,6 +260,8 @@ class Settings:
         lasts = values["outbox"] != "memory:"
         if values["retry_for"] is None:
             values["retry_for"] = RETRY_FOR_LASTING if lasts else RETRY_FOR
+        if values["senders"] is None:
+            values["senders"] = SENDERS[values["transport"]]
         settings = cls(**values)
         if settings.mode == "live" and settings.deliver and settings.api_key is None:
             raise SettingsError("api_key is missing: pass it, set KM_API_KEY, or choose mode 'print' or 'off'")

@@ -23,6 +23,7 @@ from km_logging.identity import identified
 from km_logging.ledger import Ledger, Stats
 from km_logging.pipeline import Pipeline
 from km_logging.problems import FormattedNames, Reporter
+from km_logging.senders import check_transport
 from km_logging.settings import Settings
 from km_logging.tagging import Rules, Snapshot, Taken, from_nested
 from km_logging.telling import Told, tell
@@ -57,6 +58,7 @@ class Tracker:
         self._assemble(Settings.resolve(settings, os.environ))
 
     def _assemble(self, settings: Settings) -> None:
+        check_transport(settings)
         self.settings = settings
         self.rules = Rules(settings)
         self.is_off = settings.mode == "off"

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 
 import pytest
+import requests
 
 import km_logging as km
 from km_logging import process
@@ -700,3 +701,57 @@ def test_neither_repr_nor_settings_show_the_key(server):
     assert KEY not in text
     assert KEY_ON_THE_WIRE not in text
     assert server.endpoint in text
+
+
+# Which transport.
+
+
+def test_curl_has_more_under_way_unless_it_is_told_otherwise():
+    """The default of `senders` goes by the transport."""
+    assert km.Tracker(api_key=KEY, transport="curl").settings.senders == 64
+    assert km.Tracker(api_key=KEY, transport="curl", senders=3).settings.senders == 3
+
+
+def test_without_the_extra_curl_is_refused_with_the_remedy(monkeypatch):
+    """At construction, where somebody sees it."""
+    monkeypatch.setattr("km_logging.senders.find_spec", lambda name: None)
+    with pytest.raises(km.MissingExtraError, match=r"pip install 'km_logging\[curl\]'"):
+        km.Tracker(api_key=KEY, transport="curl")
+
+
+def test_with_a_session_requests_serves_and_that_is_said(server):
+    """What the session is for, such as a proxy, is not left out silently."""
+    problems = []
+    settings = {"transport": "curl", "session": requests.Session, "on_problem": problems.append}
+    with tracker_for(server.endpoint, **settings) as tracker:
+        tracker.event("bob", "Signed Up")
+        assert tracker.flush()
+        assert tracker.stats().delivered == 1
+    assert "python-requests" in server.headers[0]["User-Agent"]
+    assert [problem.kind for problem in problems] == ["delivery"]
+    assert "requests serves" in problems[0].message
+
+
+@pytest.mark.parametrize("outbox", ["memory:", "sqlite:///{}/km.db"])
+def test_curl_delivers_from_every_outbox_in_one_thread(server, tmp_path, outbox):
+    """What comes while it waits for answers as well; each call once."""
+    before = set(threading.enumerate())
+    with tracker_for(server.endpoint, transport="curl", outbox=outbox.format(tmp_path)) as tracker:
+        for number in range(300):
+            tracker.event(f"p{number}", "Signed Up")
+        server.wait(10)
+        tracker.event("late", "Signed Up")
+        assert tracker.flush()
+        names = [thread.name for thread in set(threading.enumerate()) - before]
+        assert sum(name.startswith("km_logging-sender") for name in names) == 1
+    assert sorted(people(server)) == sorted([*(f"p{number}" for number in range(300)), "late"])
+
+
+def test_calls_wait_for_an_answer_of_curl_at_the_close_and_count():
+    """The close waits for what is under way, as with requests."""
+    with TrackingServer(Answers(Reply(delay=0.2))) as slow:
+        tracker = tracker_for(slow.endpoint, transport="curl")
+        for number in range(5):
+            tracker.event(f"p{number}", "Signed Up")
+        tracker.close()
+    assert tracker.stats().delivered == 5

@@ -38,6 +38,7 @@ import urllib3
 
 from km_logging import guard, wire
 from km_logging.policy import Answer
+from km_logging.senders import is_page
 
 if TYPE_CHECKING:
     from km_logging.settings import Settings
@@ -277,8 +278,7 @@ def _close_idle(pool: Any) -> None:
 
 
 def _answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-    begins_as_one = body.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html"))
-    page = begins_as_one or "html" in headers.get("Content-Type", "").lower()
+    page = is_page(headers.get("Content-Type", ""), body)
     return Answer(status, is_html=page, retry_after=headers.get("Retry-After"))
 
 
