@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow lint test-all clean
+.PHONY: demo test test-slow bench lint test-all clean
 
 demo: $(VENV)/.demo
 	$(BIN)/km-logging demo
@@ -16,6 +16,10 @@ test: $(VENV)/.test
 # The long proofs: soaks, signals in the middle of everything, forks in all ways.
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow $(ARGS)
+
+# Side by side with the peers, in an environment of its own; takes some ten minutes, and wants a quiet machine.
+bench:
+	$(PYTHON) benchmarks/bench.py $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check
