@@ -232,13 +232,12 @@ def _snapshot(
         identity, not_properties = fields.get("identity"), fields
     # Values that a contextvar binds belong to a request's context; they are not something said in this call.
     context = bound() if rules.include is None else {}
-    for name, value in fields.items():
-        # Of a record's thirty fields five are the caller's: the cheapest question comes first.
-        if (
-            name not in not_properties
-            and not _is_private(name)
-            and not (name in context and _same(context[name], value))
-        ):
+    # Of a record's thirty fields five are the caller's: the cheapest question comes first.
+    for name in [name for name in fields if name not in not_properties]:
+        value = fields[name]
+        if type(value) in ATOMS and type(name) is str and name[:1] != "_" and name not in context and rules.allow_all:
+            properties[name] = value  # as nearly always
+        elif not _is_private(name) and not (name in context and _same(context[name], value)):
             _freeze(name, value, rules, properties)
     explicit = fields.get("km_name")
     return Snapshot(
