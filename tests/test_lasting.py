@@ -236,6 +236,7 @@ def test_greenlets_of_a_process_patched_by_gevent_log_and_deliver(tmp_path, serv
                 tracker.event(f"{who}-{number}", "Signed Up")
                 gevent.sleep(0.001)
         gevent.joinall([gevent.spawn(work, f"parent-{it}") for it in range(3)])
+        assert tracker.flush()  # a greenlet with a request under way would go on in the child, on the parent's socket
         pid = os.fork()
         work("child" if pid == 0 else "late")
         assert tracker.flush()
@@ -406,7 +407,7 @@ def test_a_before_send_that_hangs_does_not_hold_up_the_end(tmp_path, server):
             return call
         tracker = km.Tracker(before_send=before_send)
         tracker.event("p-0", "Signed Up")
-        assert tracker.flush()
+        assert tracker.flush(20)
         tracker.event("p-1", "Signed Up")
         """
     ended = run(tmp_path, text, server.endpoint, KM_DRAIN_TIMEOUT=0.3, **SQLITE)

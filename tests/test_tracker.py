@@ -614,6 +614,7 @@ def test_nobody_waits_for_a_thread_that_needs_the_logging_lock(server, logger):
         api_key=KEY, endpoint=server.endpoint, before_send=before_send, drain_timeout=4 * GUARD
     )
     logger.addHandler(handler)
+    gc.collect()  # a handler of another test that is collected in a thread that is just started needs that lock, too
     with logging._lock:
         handler._tracker.event("bob", "Signed Up")
         assert entered.wait(GUARD)
