@@ -436,6 +436,21 @@ def test_a_flush_in_the_middle_of_an_eviction_loses_nothing(bench, path):
     assert in_file(path) == ["first", "held"]
 
 
+def test_what_is_in_a_file_is_delivered_although_the_disk_is_full(bench, monkeypatch):
+    """The connection stays: on a full disk the file could not be opened again."""
+    bench.put("there")
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Database, "add_some", full)
+    bench.put("held")
+    assert bench.claimed(9) == ["held", "there"]
+    monkeypatch.undo()
+    bench.mend()
+    bench.check()
+
+
 # Several processes.
 
 

@@ -18,6 +18,9 @@ __all__ = ["Access"]
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 15.0
 
+#: What passes by itself, and leaves what is in the file readable: on a full disk it could not even be opened again.
+_PASSING = ("locked", "full")
+
 #: Connections of a parent: closing them, or having them collected, would take away its locks.
 _leaked: list[Database] = []
 
@@ -91,7 +94,7 @@ class Access:
         self._retry_at = time.monotonic() + min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._faults, 10))
         self._faults += 1
         message, remedy = fault_of(error)
-        if "locked" not in message:
+        if not any(passing in message for passing in _PASSING):
             self.close()  # what is wrong may be wrong with this connection only
         self.tell_unusable(message, remedy)
 
