@@ -41,7 +41,7 @@ class FrontEnd:
 
     def _claims(self, fields: MutableMapping[str, Any]) -> bool:
         """Whether these fields are tagged, and no front end took them before; marks them as taken."""
-        tagged = fields.get(self._tag)
+        tagged = fields[self._tag]
         marked = self._marks.get(tagged) if type(tagged) is str else None
         if marked is None:
             address = self._tracker.address

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-__all__ = ["THREAD_NAME", "cloak_records", "here", "is_ours"]
+__all__ = ["THREAD_NAME", "cloak_records", "here", "is_our_thread", "is_ours"]
 
 #: How the names of all our threads begin.
 THREAD_NAME = "km_logging-"
@@ -29,8 +29,12 @@ here = _Here()
 
 def is_ours(record: logging.LogRecord) -> bool:
     """Whether a record was made in a thread of ours, wherever it is handled: an application's own queue carries it."""
-    name = record.threadName
-    return here.ours or (type(name) is str and name.startswith(THREAD_NAME))
+    return here.ours or is_our_thread(record.threadName)
+
+
+def is_our_thread(name: object) -> bool:
+    """Whether a thread of this name is one of ours."""
+    return type(name) is str and name.startswith(THREAD_NAME)
 
 
 def cloak_records() -> None:

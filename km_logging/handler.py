@@ -63,14 +63,15 @@ class KissmetricsHandler(FrontEnd, logging.Handler):  # type: ignore[misc]  # fl
     def emit(self, record: logging.LogRecord) -> None:
         """Take the record if it is tagged."""
         tracker = self._tracker
-        if tracker.is_off or is_ours(record):
+        if tracker.is_off:
             return
         try:
-            if self._tag in record.__dict__:
+            fields = record.__dict__
+            if self._tag in fields:
                 taken = take_record(record, tracker.rules)  # before it is marked
-                if self._claims(record.__dict__) and (taken is None or not tracker.take_as_is(taken)):
+                if self._claims(fields) and (taken is None or not tracker.take_as_is(taken)) and not is_ours(record):
                     tracker.take(from_record(record, tracker.rules, identified(), bound_by_structlog))
-            elif isinstance(record.msg, dict) and self._tag in record.msg:
+            elif isinstance(record.msg, dict) and self._tag in record.msg and not is_ours(record):
                 # structlog's wrap_for_formatter makes the whole event dict the record's message. The mark goes into
                 # the record's copy: a dict of the caller's own may be logged again.
                 record.msg = dict(record.msg)

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from km_logging import wire
 from km_logging.calls import Call, Problem, call_problems, type_name
-from km_logging.guard import here
+from km_logging.guard import here, is_our_thread
 from km_logging.identity import bound_by_structlog, identified
 from km_logging.ledger import Ledger
-from km_logging.tagging import Rules, Snapshot, Taken, from_taken
+from km_logging.tagging import Rules, Snapshot, Taken, from_taken, thread_name
 from km_logging.telling import Told, recheck
 
 __all__ = ["Intake"]
@@ -64,6 +64,9 @@ class Intake:
             say: has a problem said, wherever that may be done in this thread.
         """
         try:
+            if type(item) is tuple and is_our_thread(thread_name(item)):
+                self._ledger.turned_away.add()  # the application's own queue has carried it
+                return None
             call = item if isinstance(item, Call) else self._told(self._looked_at(item), say)
             sent = None if call is None else self._withheld_or(call, say)
             if call is not None and sent is None:

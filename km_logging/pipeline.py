@@ -55,12 +55,12 @@ class Pipeline:
         self.ledger = ledger
         self.is_running = False
         self.is_closed = False
-        self._is_over = False
+        self.is_over = False
         self.said_left = 0
         self._starting = threading.Lock()  # only ever tried, never waited for: a log call may come in between
-        self._calls = CallQueue(settings.capacity)
+        self.calls = CallQueue(settings.capacity)
         self._reporter = reporter
-        self._outbox = make_outbox(settings, ledger=ledger, left=self._calls.left, report=self._calls.put_nowait)
+        self._outbox = make_outbox(settings, ledger=ledger, left=self.calls.left, report=self.calls.put_nowait)
         # Of an outbox that has it, what waits for the commit in the log call.
         self._put_now = getattr(self._outbox, "put_now", None) if settings.durability == "immediate" else None
         self._intake = Intake(tell=tell, before_send=settings.before_send, ledger=ledger, rules=rules)
@@ -69,11 +69,11 @@ class Pipeline:
             outbox=self._outbox,
             make_sender=lambda: make_sender(settings),
             ledger=ledger,
-            left=self._calls.left,
+            left=self.calls.left,
             report=reporter.report,
         )
         self._listener = Listener(
-            self._calls,
+            self.calls,
             intake=self._intake,
             keep=self._delivery.put,
             wake=self._delivery.wake,
@@ -85,18 +85,18 @@ class Pipeline:
     @property
     def pending(self) -> int:
         """How many calls are still here."""
-        return self._calls.pending + self._outbox.lasting
+        return self.calls.pending + self._outbox.lasting
 
     @property
     def at_risk(self) -> int:
         """How many of them end with this process."""
-        return self._calls.pending
+        return self.calls.pending
 
     @property
     def oldest(self) -> float | None:
         """When the oldest pending call was accepted, Unix time; None if none is pending."""
         in_outbox = self._delivery.oldest
-        return self._calls.moment if in_outbox is None else in_outbox
+        return self.calls.moment if in_outbox is None else in_outbox
 
     @property
     def is_held(self) -> bool:
@@ -104,14 +104,6 @@ class Pipeline:
         return self._delivery.is_held
 
     # In the caller's thread.
-
-    def offer(self, taken: Taken) -> bool:
-        """Take a call in the way of nearly all: it runs, and has room. False if not."""
-        if not self._calls.offer(taken):
-            return False
-        if self._is_over:
-            self._give_up_queue()  # it ended in between
-        return True
 
     def put(self, item: Taken | Snapshot | Call) -> bool:
         """Take a call; false if there is no room for it."""
@@ -127,60 +119,60 @@ class Pipeline:
             self.start()  # first: a fork in another thread must know of the file that is opened here
         if not put_now(request, time.time()):
             return self._enqueue(request)
-        if not self._calls.is_full:  # it only wakes those who deliver, and helps an estimate
-            self._calls.put_nowait(Committed(request))
+        if not self.calls.is_full:  # it only wakes those who deliver, and helps an estimate
+            self.calls.put_nowait(Committed(request))
         return True
 
     def _enqueue(self, item: Taken | Snapshot | Call | str) -> bool:
-        if not self._calls.offer(item):
+        if not self.calls.offer(item):
             if not self._make_room():
                 return False
-            self._calls.put_nowait(item)
-        if self._is_over:
-            self._give_up_queue()  # it ended in between
+            self.calls.put_nowait(item)
+        if self.is_over:
+            self.give_up_queue()  # it ended in between
         elif not self.is_running:
             self.start()
         return True
 
     def put_problem(self, problem: Problem) -> None:
         """Have the listener say a problem, so that no callback runs in the caller's thread."""
-        if len(self._calls) < self.settings.capacity + PROBLEMS and not self._is_over:
-            self._calls.put_nowait(problem)
+        if len(self.calls) < self.settings.capacity + PROBLEMS and not self.is_over:
+            self.calls.put_nowait(problem)
             if not self.is_running:
                 self.start()
 
     def _make_room(self) -> bool:
         overflow = self.settings.overflow
-        if overflow == "drop_oldest" and (self._delivery.evict() or self._calls.evict()):
+        if overflow == "drop_oldest" and (self._delivery.evict() or self.calls.evict()):
             self.ledger.dropped["overflow"].add()
             return True
         if overflow == "block" and not here.ours:
             deadline = Deadline(self.settings.block_timeout)
-            while self._calls.is_full and deadline.left:
-                self._calls.wait_for_room(deadline.left)
-        return not self._calls.is_full
+            while self.calls.is_full and deadline.left:
+                self.calls.wait_for_room(deadline.left)
+        return not self.calls.is_full
 
     def start(self) -> None:
         """Start the threads, if nobody is just doing so. Never raises: without them, calls wait for the next try."""
-        if not self._is_over:
+        if not self.is_over:
             process.running.add(self)
         if not self._starting.acquire(blocking=False):
             return
         try:
-            if self.is_running or self._is_over:
+            if self.is_running or self.is_over:
                 return
             process.arm()
             if self.settings.drain_on_sigterm and not process.catch_sigterm():
                 message = "drain_on_sigterm could not be set up outside the main thread"
-                self._calls.put_nowait(Problem("delivery", message, "configure tracking in the main thread"))
+                self.calls.put_nowait(Problem("delivery", message, "configure tracking in the main thread"))
             self._delivery.start()
             self._listener.start()
             self.is_running = True
             if unfit := unfit_for_curl(self.settings):
                 message = f"transport 'curl' cannot be used: {unfit}; requests serves"
-                self._calls.put_nowait(Problem("delivery", message, "leave transport out"))
+                self.calls.put_nowait(Problem("delivery", message, "leave transport out"))
             if self.settings.mode == "live" and not self.settings.endpoint.is_private:
-                self._calls.put_nowait(insecure(self.settings.endpoint))
+                self.calls.put_nowait(insecure(self.settings.endpoint))
         except RuntimeError as error:
             message = f"no thread could be started ({error})"
             self._reporter.report(Problem("delivery", message, "allow threads; calls wait until then"))
@@ -191,10 +183,10 @@ class Pipeline:
 
     def catch_up(self, timeout: float) -> None:
         """Wait until the listener has looked at everything that is in the queue now, at most ``timeout`` seconds."""
-        if self.is_running and not self._calls.is_done and not here.ours:
+        if self.is_running and not self.calls.is_done and not here.ours:
             mark = Mark()
-            self._calls.put_nowait(mark)
-            self._calls.hurry()
+            self.calls.put_nowait(mark)
+            self.calls.hurry()
             mark.seen.wait(timeout)
 
     def begin_flush(self, *, hurry: bool) -> Mark:
@@ -203,10 +195,10 @@ class Pipeline:
         mark.is_last = hurry
         if self.pending and not self.is_running:
             self.start()
-        self._calls.put_nowait(mark)
-        self._calls.hurry()
+        self.calls.put_nowait(mark)
+        self.calls.hurry()
         self._delivery.drain(hurry=hurry)
-        if self._is_over:  # nobody will come to the mark
+        if self.is_over:  # nobody will come to the mark
             mark.seen.set()
             mark.done.set()
         return mark
@@ -231,11 +223,11 @@ class Pipeline:
         self.keep_rest()
         if left := self.at_risk:
             process.say_left(left, [self])
-        self._is_over = True
+        self.is_over = True
         # Until nothing is under way, there is still something that a fork must not carry over.
         self._delivery.close(lambda: process.running.discard(self))
         self._listener.stop()
-        self._give_up_queue()
+        self.give_up_queue()
         self.is_running = False
 
     def keep_rest(self) -> None:
@@ -250,12 +242,13 @@ class Pipeline:
         """In the parent: go on."""
         self._outbox.after_fork()
 
-    def _give_up_queue(self) -> None:
-        while self._calls.evict():
+    def give_up_queue(self) -> None:
+        """Drop what is in the queue: nobody will come for it."""
+        while self.calls.evict():
             self.ledger.dropped["closed"].add()
 
     def abandon(self) -> None:
         """In a forked child: these calls are the parent's."""
         self.is_closed = True
         self._delivery.abandon()
-        self._calls.abandon()
+        self.calls.abandon()

@@ -10,7 +10,7 @@ from km_logging.calls import Call
 from km_logging.errors import ProblemError
 from km_logging.frontend import FrontEnd
 from km_logging.identity import bound_by_structlog, identified
-from km_logging.tagging import Taken, from_event_dict, mark, take_event_dict
+from km_logging.tagging import from_event_dict, mark, take_event_dict
 from km_logging.telling import nested_form, tell
 from km_logging.tracker import Tracker
 from km_logging.wire import encode
@@ -51,8 +51,10 @@ class KissmetricsProcessor(FrontEnd):
             return event_dict
         accepted = False
         try:
-            taken = take_event_dict(event_dict, tracker.rules, time.time())  # before it is marked
-            accepted = self._claims(event_dict) and self._take(event_dict, taken, tracker)
+            moment = time.time()
+            taken = None if self._annotate or self._drop else take_event_dict(event_dict, tracker.rules, moment)
+            if self._claims(event_dict) and (taken is None or not tracker.take_as_is(taken)):
+                accepted = self._take(event_dict, tracker, moment)
         except ProblemError:
             raise
         except Exception as error:  # noqa: BLE001 - tracking never breaks the application
@@ -63,10 +65,8 @@ class KissmetricsProcessor(FrontEnd):
             raise DropEvent
         return event_dict
 
-    def _take(self, event_dict: EventDict, taken: Taken | None, tracker: Tracker) -> bool:
-        if taken is not None and not (self._drop or self._annotate) and tracker.take_as_is(taken):
-            return True
-        snapshot = from_event_dict(event_dict, tracker.rules, identified(), bound_by_structlog, time.time())
+    def _take(self, event_dict: EventDict, tracker: Tracker, moment: float) -> bool:
+        snapshot = from_event_dict(event_dict, tracker.rules, identified(), bound_by_structlog, moment)
         if not (self._drop or self._annotate):
             tracker.take(snapshot)
             return True

@@ -38,6 +38,7 @@ __all__ = [
     "mark",
     "take_event_dict",
     "take_record",
+    "thread_name",
 ]
 
 #: The attributes of a `LogRecord` on all Pythons, those that formatters add included.
@@ -140,7 +141,8 @@ def take_record(record: logging.LogRecord, rules: Rules) -> Taken | None:
     nested, person = _copied(fields[rules.tag]), fields.get(rules.person)
     if nested is None or type(person) not in ATOMS:
         return None
-    return {rules.person: person, rules.tag: nested}, copy_context(), record.created, record.msg
+    needed = {rules.person: person, rules.tag: nested, "threadName": record.threadName}
+    return needed, copy_context(), record.created, record.msg
 
 
 def _copied(tagged: object) -> dict[str, object] | None:
@@ -171,6 +173,11 @@ def take_event_dict(event_dict: Mapping[str, Any], rules: Rules, moment: float) 
         return None
     fields[rules.tag] = nested
     return fields, copy_context(), moment, _IN_FIELDS
+
+
+def thread_name(taken: Taken) -> object:
+    """The name of the thread in which a record was made, if it is known."""
+    return taken[0].get("threadName")
 
 
 def from_taken(taken: Taken, rules: Rules, identified: Callable[[], object], bound: Bound) -> Snapshot:

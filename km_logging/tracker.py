@@ -143,8 +143,10 @@ class Tracker:
             self._admit(taken)
             return True
         self._ledger.taken.add()  # first: it may be delivered in the next moment
-        if not pipeline.offer(taken) and not pipeline.put(taken):
-            self._ledger.dropped["overflow"].add()
+        if not pipeline.calls.offer(taken):
+            self._put(pipeline, taken)
+        elif pipeline.is_over:
+            pipeline.give_up_queue()  # it ended in between
         return True
 
     def take_now(self, snapshot: Snapshot) -> Call | None:
@@ -166,10 +168,13 @@ class Tracker:
         if (self._closed or self._pipeline.is_closed) and not self._revived():
             self._ledger.dropped["closed"].add()
             return False
-        if not self._pipeline.put(item):
-            self._ledger.dropped["overflow"].add()
-            return False
-        return True
+        return self._put(self._pipeline, item)
+
+    def _put(self, pipeline: Pipeline, item: Taken | Snapshot | Call) -> bool:
+        if pipeline.put(item):
+            return True
+        self._ledger.dropped["overflow"].add()
+        return False
 
     def failed(self, error: BaseException) -> None:
         """A front end could not take a record at all: count it, and have it said."""

@@ -526,7 +526,7 @@ def test_block_lets_everybody_through_who_waits(held):
         threads = [threading.Thread(target=tracker.event, args=(f"t{it}", "Signed Up")) for it in range(8)]
         for thread in threads:
             thread.start()
-        eventually(lambda: len(tracker._pipeline._calls._waiters) == 8)
+        eventually(lambda: len(tracker._pipeline.calls._waiters) == 8)
         held.set()
         for thread in threads:
             thread.join(GUARD)

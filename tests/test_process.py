@@ -880,7 +880,7 @@ def test_sigterm_in_the_middle_of_whatever_we_do_drains(tmp_path, asking):
 
 @pytest.mark.parametrize(
     "lock",
-    ["tracker._pipeline._delivery._turn", "tracker._pipeline._calls._behind_lock", "threading._active_limbo_lock"],
+    ["tracker._pipeline._delivery._turn", "tracker._pipeline.calls._behind_lock", "threading._active_limbo_lock"],
     ids=["delivery's", "the queue's", "that of Thread.start"],
 )
 def test_sigterm_while_the_main_thread_holds_a_lock_drains(tmp_path, server, lock):

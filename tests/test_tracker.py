@@ -418,15 +418,15 @@ def test_a_flush_that_close_overtakes_ends(server):
     tracker.event("bob", "Signed Up")
     assert tracker.flush()
     pipeline, listener = tracker._pipeline, tracker._pipeline._listener._thread
-    put = pipeline._calls.put_nowait
+    put = pipeline.calls.put_nowait
 
     def overtaken(mark) -> None:
-        pipeline._calls.put_nowait = put
+        pipeline.calls.put_nowait = put
         tracker.close()
         listener.join(GUARD)
         put(mark)
 
-    pipeline._calls.put_nowait = overtaken
+    pipeline.calls.put_nowait = overtaken
     assert pipeline.begin_flush(hurry=False).done.wait(GUARD / 6)
 
 
