@@ -111,6 +111,8 @@ def call_problems(call: Call) -> Iterator[Problem]:
 
 
 def _text_problems(text: Any, kind: str, noun: str, remedy: str) -> Iterator[Problem]:
+    if type(text) is str and 0 < len(text) <= MAX_NAME and text.isascii():
+        return  # as nearly always
     if not is_a(text, str):
         yield Problem(kind, f"the {noun} is of type {type_name(text)}, not text", remedy)
     elif not text:

@@ -88,6 +88,7 @@ class Delivery:
         self._closed = False
         self._ended: Callable[[], None] = lambda: None
         self._sender: Sender | None = None
+        self._many: ManySender | None = None  # the same, if it has many requests under way in one thread
         self._is_driving = False  # a worker has many requests under way
         self._making = threading.Lock()  # held while the sender is made: an import, and the user's `session`
 
@@ -122,8 +123,8 @@ class Delivery:
         self._grow()
 
     def _wake_driver(self) -> None:
-        if isinstance(self._sender, ManySender):
-            self._sender.wake()
+        if self._many is not None:
+            self._many.wake()
 
     def reached(self, mark: Mark) -> None:
         """The listener has put everything that came before the mark."""
@@ -300,22 +301,15 @@ class Delivery:
         here.ours = True
         while (entry := self._take()) is not None:
             sender = self._sender_or_not()
-            if isinstance(sender, ManySender):
-                self._drive(sender, entry)
+            if self._many is not None:
+                self._drive(self._many, entry)
                 continue
             began = time.thread_time()
             try:
                 answer = sender if isinstance(sender, Answer) else sender.send(entry.request)
             except Exception as error:  # noqa: BLE001 - a sender promises not to; this thread must not end for it
                 answer = Answer(None, error=type_name(error))
-            self._settle_guarded(entry, answer, time.thread_time() - began)
-
-    def _settle_guarded(self, entry: Entry, answer: Answer, cpu: float) -> None:
-        try:
-            self._settle(entry, answer, cpu)
-        except Exception as error:  # noqa: BLE001 - a worker must outlive whatever is wrong with one call
-            message = f"delivery met an error of its own ({type_name(error)})"
-            self._report_problem(Problem("delivery", message, "please report this to the authors of km_logging"))
+            self._settle([(entry, answer)], time.thread_time() - began)
 
     def _drive(self, sender: ManySender, entry: Entry) -> None:
         """Have many requests under way in this one thread, until there is nothing to send."""
@@ -328,12 +322,9 @@ class Delivery:
             for another in more:
                 sender.begin(another.request, another)
             under_way += len(more)
-            answers = sender.wait(seconds)
-            under_way -= len(answers)
-            # A share of it for each: what the loop took as a whole is what it cost.
-            cpu = (time.thread_time() - began) / max(1, len(answers))
-            for ticket, answer in answers:
-                self._settle_guarded(cast("Entry", ticket), answer, cpu)
+            answered = cast("list[tuple[Entry, Answer]]", sender.wait(seconds))
+            under_way -= len(answered)
+            self._settle(answered, time.thread_time() - began)
         with self._turn:
             self._is_driving = False
             self._close_sender()
@@ -353,9 +344,14 @@ class Delivery:
             now = time.monotonic()
             self._ripen(now)
             may_more = not self._closed and self._width > 0
-            while may_more and len(more) < limit and self._may_begin(now) and (entry := self._next()):
-                self._begin(entry)
-                more.append(entry)
+            while may_more and len(more) < limit and self._may_begin(now):
+                # While nothing speaks against the path, all at once.
+                found = self._next(limit - len(more) if self._breaker.is_closed else 1)
+                if not found:
+                    break
+                for entry in found:
+                    self._begin(entry)
+                more += found
             return more, max(0.0, min(self._pause(now) or IDLE, self._outbox.poll, IDLE))
 
     def _begin(self, entry: Entry) -> None:
@@ -377,10 +373,10 @@ class Delivery:
                 now = time.monotonic()
                 self._ripen(now)
                 pause = self._pause(now)
-                if self._may_begin(now) and (entry := self._next()):
-                    self._begin(entry)
+                if self._may_begin(now) and (found := self._next(1)):
+                    self._begin(found[0])
                     self._grow()
-                    return entry
+                    return found[0]
                 if not self._under_way:
                     self._outbox.sync()
                 if self._is_needed:
@@ -432,13 +428,14 @@ class Delivery:
             else:
                 self._due.append(entry)
 
-    def _next(self) -> Entry | None:
+    def _next(self, most: int) -> Sequence[Entry]:
+        """What is due, or else was not tried yet."""
         while self._due:
             entry = self._due.popleft()
             if not self._is_expired(entry):
-                return entry
+                return [entry]
             self._drop(entry, "expired")
-        return next(iter(self._outbox.claim(1)), None)
+        return self._outbox.claim(most)
 
     def _sender_or_not(self) -> Sender | Answer:
         """The sender, made with the first attempt; or why there is none."""
@@ -449,7 +446,8 @@ class Delivery:
                 if self._sender is None:
                     sender = self._make_sender()
                     # One thread for many requests, or one for each.
-                    self._width = 1 if isinstance(sender, ManySender) else min(self._settings.senders, sender.width)
+                    self._many = sender if isinstance(sender, ManySender) else None
+                    self._width = min(self._settings.senders, sender.width) if self._many is None else 1
                     self._sender = sender
         except BaseException as error:  # noqa: BLE001 - the user's `session` may raise even SystemExit
             kind, what = ("callback", "session") if self._settings.session else ("delivery", "making the sender")
@@ -463,37 +461,45 @@ class Delivery:
 
     # After an attempt.
 
-    def _settle(self, entry: Entry, answer: Answer, cpu: float) -> None:
-        verdict = policy.verdict(answer)
+    def _settle(self, answered: Sequence[tuple[Entry, Answer]], cpu: float) -> None:
+        """What becomes of entries that were answered; ``cpu``: seconds that they took together."""
+        errors = []
         with self._turn:
-            self._under_way.discard(entry)
-            if self._closed:
-                self._settle_late(entry, verdict)
-                return
             now = time.monotonic()
             self._throttle = self._throttle.spent(cpu, self._settings.cpu_share, now)
-            entry = entry._replace(tries=entry.tries + 1)
-            if verdict is not Verdict.DELIVERED:
-                self._ledger.last_error = str(answer)
-            if verdict is Verdict.RETRY:
-                patience = policy.retry_after(answer.retry_after, time.time())
-                now = time.monotonic()  # not before the clock that a date goes by
-                self._breaker = self._breaker.failed(now, random.random(), patience)
-                self._again(entry, now)
-                return
-            if self._breaker != Breaker():
-                self._breaker = self._breaker.succeeded(now)
-                self._turn.notify_all()
-            if verdict is Verdict.DELIVERED:
-                self._ledger.note_delivered(is_own=entry.is_own)
-                self._outbox.settle(entry)
-                self._end(entry)
-                return
-            entry = entry._replace(refusals=entry.refusals + 1)
-            if entry.refusals >= policy.REJECT_AFTER:
-                self._drop(entry, "rejected")
-            else:
-                self._again(entry, now)
+            for entry, answer in answered:
+                try:
+                    self._settle_one(entry, answer, now)
+                except Exception as error:  # noqa: BLE001 - a worker must outlive whatever is wrong with one call
+                    errors.append(error)
+        for error in errors:
+            message = f"delivery met an error of its own ({type_name(error)})"
+            self._report_problem(Problem("delivery", message, "please report this to the authors of km_logging"))
+
+    def _settle_one(self, entry: Entry, answer: Answer, now: float) -> None:
+        verdict = policy.verdict(answer)
+        self._under_way.discard(entry)
+        if self._closed:
+            self._settle_late(entry, verdict)
+            return
+        if verdict is not Verdict.RETRY and self._breaker.has_failed:
+            self._breaker = self._breaker.succeeded(now)
+            self._turn.notify_all()
+        if verdict is Verdict.DELIVERED:
+            self._ledger.note_delivered(is_own=entry.is_own)
+            self._outbox.settle(entry)
+            self._end(entry)
+            return
+        self._ledger.last_error = str(answer)
+        entry = entry._replace(tries=entry.tries + 1, refusals=entry.refusals + (verdict is Verdict.REJECT))
+        if verdict is Verdict.RETRY:
+            patience = policy.retry_after(answer.retry_after, time.time())
+            now = time.monotonic()  # not before the clock that a date goes by
+            self._breaker = self._breaker.failed(now, random.random(), patience)
+        if entry.refusals >= policy.REJECT_AFTER:
+            self._drop(entry, "rejected")
+        else:
+            self._again(entry, now)
 
     def _settle_late(self, entry: Entry, verdict: Verdict) -> None:
         """After the close."""

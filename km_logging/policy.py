@@ -134,13 +134,23 @@ class Breaker:
     asked: bool = False
     probing: bool = False
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether an attempt has failed since the last success, or the server asked for a pause."""
+        return self.failures > 0 or self.asked
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether everything passes."""
+        return self.failures < TRIPS_AT and not self.asked
+
     def allows(self, now: float) -> bool:
         """Whether an attempt may begin now."""
         return now >= self.until and not self.probing
 
     def began(self) -> Breaker:
         """The state once an attempt has begun: an open breaker lets only that one pass."""
-        return replace(self, probing=True) if self.failures >= TRIPS_AT or self.asked else self
+        return self if self.is_closed else replace(self, probing=True)
 
     def succeeded(self, now: float) -> Breaker:
         """The state after an answer that speaks well of the path; it does not end a pause that the server asked for."""

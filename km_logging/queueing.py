@@ -184,9 +184,10 @@ class CallQueue:
         """So many calls that had left the queue are no longer pending."""
         with self._behind_lock:
             self._behind -= calls
-        with suppress(IndexError):
-            for _ in range(calls):
-                self._waiters.popleft().release()
+        if self._waiters:
+            with suppress(IndexError):
+                for _ in range(calls):
+                    self._waiters.popleft().release()
 
     def wait_for_room(self, timeout: float) -> None:
         """Wait until a call has ended, at most ``timeout`` seconds. Each waiter has a lock of its own: re-entrant."""

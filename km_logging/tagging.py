@@ -231,7 +231,7 @@ def _snapshot(
     person = fields.get(rules.person)
     if person is None:
         person = identified
-    if is_a(tagged, Mapping):
+    if type(tagged) is not str and is_a(tagged, Mapping):
         return from_nested(tagged, rules, person, message, moment)
     properties: dict[str, object] = {}
     identity = None

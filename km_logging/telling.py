@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from km_logging import wire
 from km_logging.calls import KINDS, MAX_NAME, Call, Problem, brief, call_problems, is_a
@@ -21,8 +22,7 @@ from km_logging.values import Untold, bad_name, is_uuid, plain, told
 __all__ = ["Told", "recheck", "tell"]
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What became of a snapshot.
 
     Attributes:
@@ -47,36 +47,33 @@ def tell(snapshot: Snapshot, rules: Rules) -> Told:
     if kind in KINDS and snapshot.person is None:
         message = f"nobody is named for the {kind} {brief(snapshot.name) if kind == 'event' else ''}".rstrip()
         return Told(None, (Problem("no_person", message, "pass person, or use `with km.identify(...)`"),))
+    properties, left_out = ({}, []) if kind == "alias" else told_properties(snapshot.properties, rules.limit)
     call = Call(
         kind=kind,
         person=_identity(snapshot.person),
         name=_text(snapshot.name) if kind == "event" else None,
         identity=_identity(snapshot.identity) if kind == "alias" else None,
         timestamp=seconds or 0,
+        properties=properties,
     )
     refusal = next(call_problems(call), None)
     if refusal is not None:
         return Told(None, (refusal,))
-    return _with_properties(call, snapshot, rules)
+    if kind != "alias":
+        properties.update((name, text) for name, text in rules.defaults if name not in properties)
+        call, too_many = fitting(call, rules.overhead)
+        left_out += too_many
+    unknown = [(f"the key {key}", Untold("unknown_field", "is not known", _KNOWN)) for key in snapshot.unknown]
+    return Told(call, tuple(left_out_problem(call, where, why) for where, why in unknown + left_out))
 
 
 def _unsaid(snapshot: Snapshot) -> Iterator[tuple[str, Untold]]:
     """What a helper was given that is no text, by the noun of its problem."""
-    for noun in ("person", "identity", "name", "timestamp"):
-        value = getattr(snapshot, noun)
-        if type(value) is Unsaid:
-            yield noun, value.why
-
-
-def _with_properties(call: Call, snapshot: Snapshot, rules: Rules) -> Told:
-    untold = [(f"the key {key}", Untold("unknown_field", "is not known", _KNOWN)) for key in snapshot.unknown]
-    if call.kind != "alias":
-        properties, left_out = told_properties(snapshot.properties, rules.limit)
-        properties |= {name: text for name, text in rules.defaults if name not in properties}
-        call = replace(call, properties=properties)
-        call, too_many = fitting(call, rules.overhead)
-        untold += left_out + too_many
-    return Told(call, tuple(left_out_problem(call, where, why) for where, why in untold))
+    if Unsaid in map(type, snapshot):
+        for noun in ("person", "identity", "name", "timestamp"):
+            value = getattr(snapshot, noun)
+            if type(value) is Unsaid:
+                yield noun, value.why
 
 
 _KNOWN = f"use {', '.join(sorted(NESTED_FIELDS))}"
@@ -92,13 +89,17 @@ def told_properties(properties: Mapping[str, object], limit: int) -> tuple[dict[
         if value is None:
             continue
         name = _text(key)
-        why = bad_name(name)
+        why = _bad_name(name) if type(name) is str else bad_name(name)
         text = why or (value if type(value) is Untold else told(value, limit))
         if isinstance(text, Untold):
             left_out.append((f"the property {brief(name)}", text))
         else:
             texts[name] = text
     return texts, left_out
+
+
+#: Names are few, and come again.
+_bad_name = lru_cache(maxsize=1_024)(bad_name)
 
 
 def fitting(call: Call, overhead: int) -> tuple[Call, list[LeftOut]]:
@@ -120,6 +121,8 @@ def left_out_problem(call: Call, where: str, why: Untold) -> Problem:
 def _seconds(timestamp: Any) -> int | None:
     """Unix time in whole seconds, rounded down; None if it is no time."""
     try:
+        if type(timestamp) is float:
+            return math.floor(timestamp)  # as nearly always
         if is_a(timestamp, datetime):
             seconds = plain(timestamp.timestamp())  # of a subclass, it may be anything
             return math.floor(seconds) if isinstance(seconds, int | float) else None
@@ -133,6 +136,8 @@ def _seconds(timestamp: Any) -> int | None:
 
 def _identity(value: object) -> Any:
     """Text of a person; what is none is returned as it came, for `call_problems` to say so."""
+    if type(value) is str:
+        return value
     number = plain(value)
     if not is_uuid(value) and type(number) is not int:
         return _text(value)

@@ -106,6 +106,8 @@ def _key_text(key: object) -> str | Untold:
 
 def told(value: object, limit: int) -> str | Untold:
     """The text of one value that is neither None nor a mapping, or why it has none; ``limit`` as in `unfold`."""
+    if type(value) is str and len(value) <= limit and value.isascii():
+        return value  # as nearly always
     try:
         text = _text(value, limit)
     except Exception as error:  # noqa: BLE001 - a value's own code may raise anything
@@ -234,6 +236,8 @@ def _in_order(members: list[Any]) -> list[Any]:
 
 def plain(value: Any) -> object:
     """A text or number of a subclass (an Enum's too) as what it is underneath; anything else as it came."""
+    if type(value) in ATOMS:
+        return value  # as nearly always
     if is_a(value, str):
         return str.__str__(value)
     if is_a(value, int) and not is_a(value, bool):

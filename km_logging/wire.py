@@ -10,6 +10,7 @@ parameters and their encoding are those of the API specification's own examples.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from urllib.parse import parse_qsl, quote_plus
@@ -37,20 +38,23 @@ def encode(call: Call) -> str:
     >>> encode(Call("event", "bob", "Signed Up", timestamp=1262304000, properties={"gender": "male"}))
     '/e?_p=bob&_n=Signed+Up&gender=male&_t=1262304000&_d=1'
     """
-    pairs = [("_p", call.person)]
+    parts = [f"{PATHS[call.kind]}?_p={_quoted(call.person)}"]
     if call.kind == "event":
-        pairs.append(("_n", call.name or ""))
+        parts.append(f"_n={_quoted_name(call.name or '')}")
     elif call.kind == "alias":
-        pairs.append(("_n", call.identity or ""))
+        parts.append(f"_n={_quoted(call.identity or '')}")
     if call.kind != "alias":
-        pairs += call.properties.items()
-        pairs += [("_t", str(call.timestamp)), ("_d", "1")]
-    return f"{PATHS[call.kind]}?{'&'.join([f'{_quoted_name(name)}={_quoted(text)}' for name, text in pairs])}"
+        parts += [f"{_quoted_name(name)}={_quoted(text)}" for name, text in call.properties.items()]
+        parts.append(f"_t={call.timestamp}&_d=1")
+    return "&".join(parts)
 
 
 def _quoted(text: str) -> str:
     """As `urlencode` has it; most texts need nothing."""
-    return text if text.isalnum() and text.isascii() else quote_plus(text)
+    return text if _needs_nothing(text) else quote_plus(text)
+
+
+_needs_nothing = re.compile(r"[\w.~-]*", re.ASCII).fullmatch
 
 
 #: Names are few and come again; values are not remembered.
@@ -86,7 +90,7 @@ def target(request: str, api_key: str, base: str = "") -> str:
     '/a?_k=api-key&_p=User+12345&_n=bob%40bob.com'
     """
     path, _, query = request.partition("?")
-    return f"{base}{path}?_k={quote_plus(api_key)}&{query}"
+    return f"{base}{path}?_k={_quoted_name(api_key)}&{query}"
 
 
 def leave_out(call: Call, overhead: int) -> Iterator[str]:
