@@ -26,6 +26,7 @@ from km_logging.calls import Problem, type_name
 from km_logging.deadline import Deadline
 from km_logging.guard import THREAD_NAME, here
 from km_logging.ledger import Ledger
+from km_logging.load import Load
 from km_logging.outbox import Entry, Outbox
 from km_logging.policy import Answer, Breaker, Throttle, Verdict
 from km_logging.queueing import Mark
@@ -36,6 +37,10 @@ __all__ = ["Delivery"]
 
 #: A worker with nothing to do goes after so many seconds.
 IDLE = 10.0
+
+#: While so many calls wait here, the listener need not make more of them in a hurry: it takes this part of the pace.
+PLENTY = 1_000
+LISTENER_SHARE = 1 / 8
 
 #: How often to look whether everything is through, in seconds.
 GLANCE = 0.01
@@ -85,6 +90,8 @@ class Delivery:
         self._width = settings.senders
         self._breaker = Breaker()
         self._throttle = Throttle()
+        self._load = Load()
+        self._watched_until = math.inf  # a worker waits for this moment; no other one need wait for a later one
         self._closed = False
         self._ended: Callable[[], None] = lambda: None
         self._sender: Sender | None = None
@@ -279,6 +286,21 @@ class Delivery:
         """Whether this thread holds the lock; a signal handler may find itself there."""
         return self._outbox.is_held or bool(self._turn._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001 - no public name for it
 
+    def rest(self, cpu: float) -> float:
+        """The listener took so much CPU time, in seconds; how many seconds it should rest for that.
+
+        It need not while somebody waits, and where calls last: there, they are put down first.
+        """
+        with self._turn:
+            self._load.own += cpu
+            if self._drains or self._outbox.poll < math.inf:
+                return 0.0
+            now = time.monotonic()
+            pace = self._pace(now)
+            self._throttle = self._throttle.worked(cpu, pace, now)
+            ahead = cpu / pace / LISTENER_SHARE if self._outbox.waiting >= PLENTY else 0.0
+            return max(ahead, self._throttle.until - now)
+
     # The workers.
 
     def _grow(self) -> None:
@@ -299,32 +321,34 @@ class Delivery:
 
     def _work(self) -> None:
         here.ours = True
+        began = time.thread_time()
         while (entry := self._take()) is not None:
             sender = self._sender_or_not()
             if self._many is not None:
                 self._drive(self._many, entry)
                 continue
-            began = time.thread_time()
             try:
                 answer = sender if isinstance(sender, Answer) else sender.send(entry.request)
             except Exception as error:  # noqa: BLE001 - a sender promises not to; this thread must not end for it
                 answer = Answer(None, error=type_name(error))
-            self._settle([(entry, answer)], time.thread_time() - began)
+            began, before = time.thread_time(), began  # from one answer to the next: to wait has its price, too
+            self._settle([(entry, answer)], began - before)
 
     def _drive(self, sender: ManySender, entry: Entry) -> None:
         """Have many requests under way in this one thread, until there is nothing to send."""
         self._is_driving = True
         sender.begin(entry.request, entry)
         under_way = 1
+        began = time.thread_time()
         while under_way:
-            began = time.thread_time()
             more, seconds = self._take_more(sender.width - under_way)
             for another in more:
                 sender.begin(another.request, another)
             under_way += len(more)
             answered = cast("list[tuple[Entry, Answer]]", sender.wait(seconds))
             under_way -= len(answered)
-            self._settle(answered, time.thread_time() - began)
+            began, before = time.thread_time(), began
+            self._settle(answered, began - before)
         with self._turn:
             self._is_driving = False
             self._close_sender()
@@ -346,19 +370,25 @@ class Delivery:
             may_more = not self._closed and self._width > 0
             while may_more and len(more) < limit and self._may_begin(now):
                 # While nothing speaks against the path, all at once.
-                found = self._next(limit - len(more) if self._breaker.is_closed else 1)
+                room = math.inf if self._drains else self._throttle.room(self._pace(now), now)
+                found = self._next(int(min(limit - len(more), room)) if self._breaker.is_closed else 1)
                 if not found:
                     break
                 for entry in found:
-                    self._begin(entry)
+                    self._begin(entry, now)
                 more += found
             return more, max(0.0, min(self._pause(now) or IDLE, self._outbox.poll, IDLE))
 
-    def _begin(self, entry: Entry) -> None:
+    def _begin(self, entry: Entry, now: float) -> None:
         self._breaker = self._breaker.began()
+        if not self._drains:
+            self._throttle = self._throttle.began(self._pace(now), now)
         self._under_way.add(entry)
         if entry.tries:
             self._ledger.retried.add()
+
+    def _pace(self, now: float) -> float:
+        return policy.pace(self._settings.cpu_share, self._load.busy(now))
 
     def _may_begin(self, now: float) -> bool:
         return self._pause(now) <= 0 and self._breaker.allows(now) and not self._is_waited_for
@@ -374,8 +404,9 @@ class Delivery:
                 self._ripen(now)
                 pause = self._pause(now)
                 if self._may_begin(now) and (found := self._next(1)):
-                    self._begin(found[0])
+                    self._begin(found[0], now)
                     self._grow()
+                    self._turn.notify()  # who waits for the next moment in the place of this one
                     return found[0]
                 if not self._under_way:
                     self._outbox.sync()
@@ -383,7 +414,7 @@ class Delivery:
                     idle_since = now
                 if now - idle_since >= IDLE:
                     break
-                if self._wait(min(pause, self._outbox.poll)):
+                if self._wait(now, min(pause, self._outbox.poll)):
                     idle_since = time.monotonic()
             self._workers -= 1
             self._turn.notify_all()  # what woke this one may have been meant for one who stays, or for `finish`
@@ -395,12 +426,20 @@ class Delivery:
         alone = self._workers == 1 and self._outbox.poll < math.inf
         return KEEPS_WORKERS or alone or bool(self._outbox.pending or self._later or self._due)
 
-    def _wait(self, seconds: float) -> bool:
+    def _wait(self, now: float, seconds: float) -> bool:
+        """Wait to be woken: true; or until it is time: false. Of all workers one keeps the time."""
+        until = now + seconds
+        if until < self._watched_until:
+            self._watched_until = until
+        else:
+            seconds = IDLE
         self._idle += 1
         try:
             return self._turn.wait(min(seconds, threading.TIMEOUT_MAX))
         finally:
             self._idle -= 1
+            if self._watched_until == until:
+                self._watched_until = math.inf
 
     def _pause(self, now: float) -> float:
         """Seconds until something may be sent, or something is due: 0 or less if at once."""
@@ -463,17 +502,19 @@ class Delivery:
 
     def _settle(self, answered: Sequence[tuple[Entry, Answer]], cpu: float) -> None:
         """What becomes of entries that were answered; ``cpu``: seconds that they took together."""
-        errors = []
+        errors: list[str] = []
         with self._turn:
             now = time.monotonic()
-            self._throttle = self._throttle.spent(cpu, self._settings.cpu_share, now)
+            self._load.own += cpu
+            if not self._drains:
+                self._throttle = self._throttle.ended(cpu, len(answered), self._pace(now))
             for entry, answer in answered:
                 try:
                     self._settle_one(entry, answer, now)
-                except Exception as error:  # noqa: BLE001 - a worker must outlive whatever is wrong with one call
-                    errors.append(error)
-        for error in errors:
-            message = f"delivery met an error of its own ({type_name(error)})"
+                except Exception as error:  # noqa: BLE001, PERF203 - a worker outlives whatever is wrong with one call
+                    errors.append(type_name(error))
+        for kind in errors:
+            message = f"delivery met an error of its own ({kind})"
             self._report_problem(Problem("delivery", message, "please report this to the authors of km_logging"))
 
     def _settle_one(self, entry: Entry, answer: Answer, now: float) -> None:

@@ -64,7 +64,7 @@ class Intake:
             say: has a problem said, wherever that may be done in this thread.
         """
         try:
-            if type(item) is tuple and is_our_thread(thread_name(item)):
+            if not isinstance(item, Snapshot | Call) and is_our_thread(thread_name(item)):
                 self._ledger.turned_away.add()  # the application's own queue has carried it
                 return None
             call = item if isinstance(item, Call) else self._told(self._looked_at(item), say)

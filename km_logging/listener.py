@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging.handlers
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -19,6 +20,9 @@ from km_logging.problems import Reporter
 from km_logging.queueing import Batch, CallQueue, Committed, Mark
 
 __all__ = ["Listener"]
+
+#: After so many calls of a batch a pause may be due.
+SLICE = 10
 
 #: Over how many of the last events `merged` is estimated.
 REMEMBERED = 10_000
@@ -32,6 +36,7 @@ class Listener(logging.handlers.QueueListener):
         intake: makes requests.
         keep: takes requests into the outbox.
         wake: is told that new calls are in the outbox already.
+        rest: is told what this thread took, and says how long it should rest, both in seconds.
         reached: is told of each mark, once everything before it was kept.
         ledger: the books.
         reporter: says problems.
@@ -44,6 +49,7 @@ class Listener(logging.handlers.QueueListener):
         intake: Intake,
         keep: Callable[[list[str]], None],
         wake: Callable[[], None],
+        rest: Callable[[float], float],
         reached: Callable[[Mark], None],
         ledger: Ledger,
         reporter: Reporter,
@@ -53,6 +59,7 @@ class Listener(logging.handlers.QueueListener):
         self._intake = intake
         self._keep = keep
         self._wake = wake
+        self._rest = rest
         self._reached = reached
         self._ledger = ledger
         self._reporter = reporter
@@ -78,7 +85,12 @@ class Listener(logging.handlers.QueueListener):
         """Take one batch: the calls into the outbox together, the marks in their places."""
         requests: list[str] = []
         is_fuller = False
+        began = time.thread_time()
         for item in batch:
+            if len(requests) >= SLICE and self._calls.is_unhurried:
+                self._keep(requests)
+                requests = []
+                began = self._have_rested(began)
             if isinstance(item, Mark):
                 self._keep(requests)
                 requests = []
@@ -96,8 +108,15 @@ class Listener(logging.handlers.QueueListener):
                     self._count_merged(request)
                     requests.append(request)
         self._keep(requests)
+        self._have_rested(began)
         if is_fuller:
             self._wake()
+
+    def _have_rested(self, began: float) -> float:
+        """Rest for what was done since ``began``, by this thread's CPU time; returns that time afterwards."""
+        if pause := self._rest(time.thread_time() - began):
+            self._calls.rest(pause)
+        return time.thread_time()
 
     def _count_merged(self, request: str) -> None:
         if request.startswith("/e") and self._merging.repeats(request):

@@ -77,6 +77,7 @@ class Pipeline:
             intake=self._intake,
             keep=self._delivery.put,
             wake=self._delivery.wake,
+            rest=self._delivery.rest,
             reached=self._delivery.reached,
             ledger=ledger,
             reporter=reporter,
@@ -186,7 +187,7 @@ class Pipeline:
         if self.is_running and not self.calls.is_done and not here.ours:
             mark = Mark()
             self.calls.put_nowait(mark)
-            self.calls.hurry()
+            self.calls.nudge()
             mark.seen.wait(timeout)
 
     def begin_flush(self, *, hurry: bool) -> Mark:

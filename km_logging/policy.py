@@ -178,22 +178,62 @@ class Breaker:
         return self if self.asked else replace(self, until=-math.inf)
 
 
+def pace(share: float, busy: float) -> float:
+    """CPU time that delivery may take, in seconds a second.
+
+    Beside an application that computes, it is to that one's time as ``share`` is to 1; alone, it may take ``share``.
+
+    Args:
+        share: most of one core, such as 0.5.
+        busy: what the application takes of the core time that is left to it, from 0 to 1.
+    """
+    return share / (1 + share * busy)
+
+
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """Keeps delivery to its share of a core.
+    """Keeps delivery to its pace. An attempt is paid for when it begins, by what one took lately, and settled later.
+
+    So attempts begin one after the other, as the pace has it, instead of all at once with a pause after them.
 
     Attributes:
         until: moment before which no attempt may begin.
+        price: CPU time of an attempt as it was lately, in seconds.
     """
 
     until: float = -math.inf
+    price: float = 0.0
 
-    def spent(self, cpu: float, share: float, now: float) -> Throttle:
-        """The state after an attempt.
+    def room(self, pace: float, now: float) -> float:
+        """How many attempts may begin now; arguments as for `began`."""
+        if now < self.until:
+            return 0
+        return math.inf if self.price <= 0 else 1 + (now - max(self.until, now - BURST)) * pace // self.price
+
+    def began(self, pace: float, now: float) -> Throttle:
+        """The state once an attempt has begun.
 
         Args:
-            cpu: CPU time that it took, seconds.
-            share: most of one core, such as 0.5.
+            pace: CPU time that may be taken, seconds a second.
             now: on the same clock as `until`.
         """
-        return Throttle(max(self.until, now - BURST) + cpu / share)
+        return self.worked(self.price, pace, now)
+
+    def worked(self, cpu: float, pace: float, now: float) -> Throttle:
+        """The state after other work than an attempt, which took ``cpu`` seconds."""
+        return replace(self, until=max(self.until, now - BURST) + cpu / pace)
+
+    def ended(self, cpu: float, attempts: int, pace: float) -> Throttle:
+        """The state after attempts: the price that was paid for them becomes what they took.
+
+        Args:
+            cpu: CPU time that they took together, seconds.
+            attempts: how many; they may be none.
+            pace: CPU time that may be taken, seconds a second.
+        """
+        price = self.price + (cpu / attempts - self.price) / _MEMORY if attempts else self.price
+        return Throttle(self.until + (cpu - attempts * self.price) / pace, price)
+
+
+#: Over about so many attempts the price of one is remembered.
+_MEMORY = 16

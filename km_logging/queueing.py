@@ -27,6 +27,9 @@ __all__ = ["Batch", "CallQueue", "Committed", "Mark"]
 #: How long the listener lets calls gather once it is awake, in seconds; `CallQueue.hurry` cuts it short.
 LINGER = 0.05
 
+#: Longest pause of the listener for the sake of the application, in seconds.
+LONGEST_REST = 1.0
+
 #: Most items of one batch.
 BATCH = 1_000
 
@@ -110,6 +113,11 @@ class CallQueue:
         return not self._items and not self._busy  # in this order: it is busy before it takes
 
     @property
+    def is_unhurried(self) -> bool:
+        """Whether nobody waits for the listener."""
+        return not (self._hurried or self._closed)
+
+    @property
     def moment(self) -> float | None:
         """When the oldest snapshot that the listener has not done with was logged, Unix time, or None."""
         items = [*self._in_hand, *list(self._items)]
@@ -141,7 +149,7 @@ class CallQueue:
         if block and not self._items and not self._closed:
             self._bell.get()
         self._asleep = False
-        if not (self._hurried or self._closed) and len(self._items) < BATCH:
+        if self.is_unhurried and len(self._items) < BATCH:
             self._linger()
         self._busy = True
         batch = self._in_hand = self._take()
@@ -202,9 +210,18 @@ class CallQueue:
             with suppress(IndexError):
                 self._waiters.popleft().release()
 
+    def rest(self, seconds: float) -> None:
+        """Do nothing for so long, in the listener's thread, unless somebody is in a hurry."""
+        if self.is_unhurried:
+            self._impatience.acquire(timeout=min(seconds, LONGEST_REST))
+
     def hurry(self) -> None:
-        """Have the listener take what there is at once."""
+        """Have the listener take everything that there is, without a pause."""
         self._hurried = True
+        self._wake()
+
+    def nudge(self) -> None:
+        """Have the listener go on at once, if it is just in a pause."""
         self._wake()
 
     def close(self) -> None:

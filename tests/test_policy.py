@@ -312,13 +312,38 @@ def test_an_open_breaker_lets_one_attempt_pass_at_a_time(steps):
 
 
 def test_a_throttle_asks_for_a_pause_in_proportion_to_the_work():
-    assert Throttle().spent(1.0, 0.5, now=100.0).until == pytest.approx(101.9)  # less what may be saved up
-    assert Throttle(until=105.0).spent(1.0, 0.5, now=100.0).until == pytest.approx(107.0)
-    assert Throttle().spent(1.0, 1.0, now=100.0).until == pytest.approx(100.9)
+    assert Throttle().worked(1.0, 0.5, now=100.0).until == pytest.approx(101.9)  # less what may be saved up
+    assert Throttle(until=105.0).worked(1.0, 0.5, now=100.0).until == pytest.approx(107.0)
+    assert Throttle().worked(1.0, 1.0, now=100.0).until == pytest.approx(100.9)
 
 
 def test_no_work_asks_for_no_pause():
-    assert Throttle().spent(0.0, 0.5, now=100.0).until <= 100.0
+    assert Throttle().worked(0.0, 0.5, now=100.0).until <= 100.0
+
+
+def test_attempts_are_paid_for_when_they_begin_and_settled_when_they_end():
+    begun = Throttle(until=100.0, price=0.5).began(0.5, now=100.0)
+    assert begun.until == pytest.approx(101.0)
+    assert begun.ended(0.5, 1, 0.5) == begun  # as expected
+    dearer = begun.ended(2.1, 1, 0.5)
+    assert (dearer.until, dearer.price) == (pytest.approx(104.2), pytest.approx(0.6))
+    assert begun.ended(0.25, 0, 0.5).until == pytest.approx(101.5)  # nothing has ended yet, but it took its time
+
+
+def test_as_many_attempts_may_begin_at_once_as_the_throttle_would_let_begin_one_by_one():
+    throttle = Throttle(price=0.02)
+    room, begun = throttle.room(0.5, now=100.0), 0
+    while throttle.until <= 100.0 + 1e-9:
+        throttle, begun = throttle.began(0.5, now=100.0), begun + 1
+    assert room == begun == 3
+    assert throttle.room(0.5, now=100.0) == 0
+    assert Throttle().room(0.5, now=100.0) == math.inf
+
+
+@pytest.mark.parametrize(("busy", "part"), [(0.0, 0.5), (1.0, 1 / 3), (0.5, 0.4)])
+def test_beside_a_busy_application_the_pace_is_to_its_time_as_the_share_is_to_one(busy, part):
+    assert policy.pace(0.5, busy) == pytest.approx(part)
+    assert policy.pace(0.5, 1.0) / (1 - policy.pace(0.5, 1.0)) == pytest.approx(0.5)
 
 
 @patiently
@@ -333,4 +358,4 @@ def test_delivery_never_takes_more_than_its_share_and_what_it_saved_up(share, at
         now = max(now, throttle.until)
         assert spent <= share * (now + policy.BURST) + 1e-6
         now += idle
-        throttle, spent = throttle.spent(cpu, share, now), spent + cpu
+        throttle, spent = throttle.began(share, now).ended(cpu, 1, share), spent + cpu

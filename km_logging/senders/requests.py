@@ -174,9 +174,11 @@ class _PoolWay:
         return None
 
     def _give_back(self, connection: Any) -> None:
-        with suppress(AttributeError):  # the pool was closed meanwhile
-            return self._pool.pool.put(connection, block=False)
-        connection.close()
+        try:
+            self._pool.pool.put(connection, block=False)
+        except (queue.Full, AttributeError):  # others took its place meanwhile; or the pool was closed
+            if connection is not None:
+                connection.close()
 
     def _ask(self, connection: Any, target: str) -> Answer:
         try:
@@ -188,7 +190,8 @@ class _PoolWay:
             if response.read(1) or response.will_close:
                 connection.close()
             elif response.length:
-                raise http.client.IncompleteRead(body, response.length)
+                connection.close()
+                return Answer(None, error="IncompleteRead")
         except BaseException:
             connection.close()
             raise
@@ -346,7 +349,7 @@ def _close_idle(pool: Any) -> None:
         pool.pool.put(None)
 
 
-def _answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+def _answer(status: int, headers: Mapping[str, str] | http.client.HTTPMessage, body: bytes) -> Answer:
     page = is_page(headers.get("Content-Type", ""), body)
     return Answer(status, is_html=page, retry_after=headers.get("Retry-After"))
 
