@@ -42,6 +42,9 @@ IDLE = 10.0
 PLENTY = 1_000
 LISTENER_SHARE = 1 / 8
 
+#: An application computes if it takes so much of a core at least.
+BUSY = 0.25
+
 #: How often to look whether everything is through, in seconds.
 GLANCE = 0.01
 
@@ -289,13 +292,14 @@ class Delivery:
     def rest(self, cpu: float) -> float:
         """The listener took so much CPU time, in seconds; how many seconds it should rest for that.
 
-        It need not while somebody waits, and where calls last: there, they are put down first.
+        Only beside an application that computes; not while somebody waits, nor where calls last: there, they are put
+        down first.
         """
         with self._turn:
             self._load.own += cpu
-            if self._drains or self._outbox.poll < math.inf:
-                return 0.0
             now = time.monotonic()
+            if self._drains or self._outbox.poll < math.inf or self._load.busy(now) < BUSY:
+                return 0.0
             pace = self._pace(now)
             self._throttle = self._throttle.worked(cpu, pace, now)
             ahead = cpu / pace / LISTENER_SHARE if self._outbox.waiting >= PLENTY else 0.0
@@ -309,7 +313,10 @@ class Delivery:
         waiting = self._outbox.waiting + len(self._due) + bool(self._later)
         most = self._width if self._sender is not None else 1  # which says how many it can serve
         is_unwatched = self._workers == 0 and self._outbox.poll < math.inf
-        if (waiting > self._idle or is_unwatched) and self._workers < most and not self._closed:
+        is_wanted = is_unwatched or (
+            waiting > self._idle and (self._drains or self._throttle.until <= time.monotonic())
+        )
+        if is_wanted and self._workers < most and not self._closed:
             # Without more threads, those that are there do the work.
             with suppress(RuntimeError):
                 self._add_worker()
@@ -323,7 +330,11 @@ class Delivery:
         here.ours = True
         began = time.thread_time()
         while (entry := self._take()) is not None:
-            sender = self._sender_or_not()
+            if self._sender is None:
+                sender = self._sender_or_not()
+                began = time.thread_time()  # to import it is not what an attempt takes
+            else:
+                sender = self._sender
             if self._many is not None:
                 self._drive(self._many, entry)
                 continue
@@ -445,10 +456,15 @@ class Delivery:
         """Seconds until something may be sent, or something is due: 0 or less if at once."""
         if self._is_waited_for:
             return self._until_later(now)
-        until = self._breaker.until if self._drains else max(self._breaker.until, self._throttle.until)
+        until = self._breaker.until if self._drains else max(self._breaker.until, self._polite_until(now))
         if until > now:
             return min(until - now, self._until_later(now))
         return 0.0 if self._due or self._outbox.waiting else self._until_later(now)
+
+    def _polite_until(self, now: float) -> float:
+        """When more may begin; of many in one thread a bunch, since each round of libcurl's has a price of its own."""
+        bunch = 1 if self._many is None else max(1, min(self._many.width // 8, self._outbox.waiting + len(self._due)))
+        return self._throttle.lets(bunch, self._pace(now))
 
     @property
     def _is_waited_for(self) -> bool:

@@ -208,7 +208,12 @@ class Throttle:
         """How many attempts may begin now; arguments as for `began`."""
         if now < self.until:
             return 0
-        return math.inf if self.price <= 0 else 1 + (now - max(self.until, now - BURST)) * pace // self.price
+        # Of the first one it is not known what it will take.
+        return 1 if self.price <= 0 else 1 + (now - max(self.until, now - BURST)) * pace // self.price
+
+    def lets(self, attempts: int, pace: float) -> float:
+        """The moment from which so many attempts may begin at once."""
+        return self.until + (attempts - 1) * self.price / pace
 
     def began(self, pace: float, now: float) -> Throttle:
         """The state once an attempt has begun.
@@ -231,7 +236,8 @@ class Throttle:
             attempts: how many; they may be none.
             pace: CPU time that may be taken, seconds a second.
         """
-        price = self.price + (cpu / attempts - self.price) / _MEMORY if attempts else self.price
+        took = cpu / attempts if attempts else self.price
+        price = self.price + (took - self.price) / _MEMORY if self.price > 0 else took
         return Throttle(self.until + (cpu - attempts * self.price) / pace, price)
 
 
