@@ -1,61 +1,64 @@
-"""The web application: three beacons that take anything, and an API to read what they took.
+"""The web application: three beacons that take anything, an API to read what they took, and pages to look at it.
 
-* ``/e``, ``/s``, ``/a`` answer 200 with the 1x1 GIF, whatever they are given, by any method, under any ``Host``.
-* ``/`` and ``/api/*`` answer only under this machine's own names, and those that were allowed; see `hosts`. No answer
-  has CORS headers, so a page on the web can neither read nor clear anything here.
-* A request's query is taken out of its scope before anything else sees it: no log record or error can hold it.
+* ``/e``, ``/s``, ``/a`` answer under any ``Host`` and to pages of any origin: websites call them.
+* Everything else answers only under this machine's own names, and those that were allowed; ``/api/..`` only to pages
+  of this server, if to pages; see `hosts`. No answer has CORS headers, so a page on the web can neither read nor clear
+  anything here, and none of ours can load or ask anything elsewhere.
 """
 
 from __future__ import annotations
 
-import base64
-import math
-import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders, QueryParams
-from starlette.exceptions import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from km_logging.calls import KINDS, Problem
-from km_logging.sandbox.checks import Received, receive
-from km_logging.sandbox.hosts import hostname, refusal
-from km_logging.sandbox.query import MAX_QUERY
+from km_logging.sandbox.api import Api
+from km_logging.sandbox.assets import Asset, assets, wants_html
+from km_logging.sandbox.beacons import Beacon, Check
+from km_logging.sandbox.hosts import foreign, hostname, refusal
 from km_logging.sandbox.store import Store
-from km_logging.sandbox.stream import events, resumed
 from km_logging.wire import PATHS
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["GIF", "create_app"]
+    Endpoint = Callable[[Request], Awaitable[Response]]
 
-#: One transparent pixel.
-GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+__all__ = ["create_app"]
 
 #: Between comments on a silent stream, in seconds.
 HEARTBEAT = 15.0
 
-_ID = re.compile("[0-9]{1,18}")
-_FORM = "application/x-www-form-urlencoded"
-_EVENTS = "text/event-stream"
-_BAD_BODY = Problem("bad_body", "the body is no urlencoded form, and is ignored", f"send the parameters as {_FORM}")
+#: What every answer says to browsers.
+_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+_BEACON_HEADERS = _HEADERS | {"cross-origin-resource-policy": "cross-origin"}
+_PAGE_HEADERS = _HEADERS | {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+}
 
 _WELCOME = """\
 This is the km_logging sandbox, a local stand-in for Kissmetrics' tracking server.
 
+  /               the live page, in a browser; /builder builds URLs, /person?id= shows one person
   /e /s /a        take calls as Kissmetrics does: point KM_ENDPOINT at this server
   /api/calls      what was received, oldest first, sound or not; ?kind= ?person= ?name= ?since= ?after= choose;
                   DELETE forgets it
   /api/problems   what is wrong with it
   /api/stream     each call as it comes (server-sent events)
+  /api/person     ?id= one person: identities, properties, calls
+  /api/check/event, set, alias   what is wrong with a call, without taking it
+  /api/status     how full the sandbox is
 
 Calls held: {held:,}, at most {capacity:,}; {forgotten:,} older ones are forgotten.
 """
@@ -72,145 +75,74 @@ def create_app(
 
     Args:
         store: where calls are kept; closing it ends the open streams.
-        allow_hosts: names beside this machine's own under which ``/`` and ``/api/*`` answer.
+        allow_hosts: names beside this machine's own under which the pages and ``/api/*`` answer.
         clock: Unix time in seconds.
         heartbeat: seconds between comments on a silent stream.
     """
-    api = _Api(store, heartbeat)
-    beacons = [Route(path, _Beacon(store, kind, clock)) for kind, path in PATHS.items()]
-    pages = [
-        Route("/", api.welcome),
+    api = Api(store, heartbeat)
+    beacons = [Route(path, Beacon(store, kind, clock)) for kind, path in PATHS.items()]
+    checks = [Route(f"/api/check/{kind}", Check(kind, clock)) for kind in PATHS]
+    readings = [
         Route("/api/calls", api.calls, methods=["GET"]),
         Route("/api/calls", api.clear, methods=["DELETE"]),
         Route("/api/problems", api.problems),
         Route("/api/stream", api.stream),
+        Route("/api/person", api.person),
+        Route("/api/status", api.status),
     ]
+    pages = assets()
+    first = Route("/", _first_page(store, pages.pop("/")))
+    others = [Route(path, _page(asset)) for path, asset in pages.items()]
     guard = Middleware(_Guard, allowed=frozenset(map(hostname, allow_hosts)))
-    app = Starlette(routes=[*beacons, *pages], middleware=[guard])
+    app = Starlette(routes=[*beacons, *checks, *readings, first, *others], middleware=[guard])
     app.router.redirect_slashes = False  # it would send the query, key included, back in a Location header
     return app
 
 
+def _page(asset: Asset) -> Endpoint:
+    async def page(_request: Request) -> Response:
+        return Response(asset.content, media_type=asset.media_type)
+
+    return page
+
+
+def _first_page(store: Store, live: Asset) -> Endpoint:
+    """The live page for browsers; for who does not ask for HTML, such as curl, a text."""
+    page = _page(live)
+
+    async def first_page(request: Request) -> Response:
+        if wants_html(request.headers.get("accept", "")):
+            return await page(request)
+        return PlainTextResponse(_WELCOME.format(**store.status()))
+
+    return first_page
+
+
 class _Guard:
-    """Refuses other machines' names, but for the beacons; sees to the headers that every answer has."""
+    """Refuses who may not read, but for the beacons; sees to the headers that every answer has."""
 
     def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
         self._app = app
         self._allowed = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":  # another server than ours may ask for more
+            await self._app(scope, receive, send)
+            return
+        is_beacon = scope["path"] in PATHS.values()
+
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["cache-control"] = "no-store"
-                headers["x-content-type-options"] = "nosniff"
+                MutableHeaders(scope=message).update(_BEACON_HEADERS if is_beacon else _PAGE_HEADERS)
             await send(message)
 
-        await self._answer(scope)(scope, receive, send_guarded)
+        refused = None if is_beacon else self._refusal(scope["path"], Headers(scope=scope))
+        answer = self._app if refused is None else PlainTextResponse(refused, status_code=403)
+        await answer(scope, receive, send_guarded)
 
-    def _answer(self, scope: Scope) -> ASGIApp:
-        if scope["type"] != "http" or scope["path"] in PATHS.values():
-            return self._app
-        refused = refusal(Headers(scope=scope).get("host", ""), self._allowed)
-        return self._app if refused is None else PlainTextResponse(refused, status_code=403)
-
-
-class _Beacon:
-    """One of ``/e``, ``/s``, ``/a``."""
-
-    def __init__(self, store: Store, kind: str, clock: Callable[[], float]) -> None:
-        self._store = store
-        self._kind = kind
-        self._clock = clock
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        query: bytes = scope["query_string"]
-        scope["query_string"] = b""
-        body = await _body(receive)
-        if body is None:
-            return
-        self._store.add(self._received(query, body, Headers(scope=scope).get("content-type", _FORM)))
-        await Response(GIF, media_type="image/gif")(scope, receive, send)
-
-    def _received(self, query: bytes, body: bytes, content_type: str) -> Received:
-        is_form = content_type.partition(";")[0].strip().lower() == _FORM
-        received = receive(self._kind, query + b"&" + body if is_form else query, self._clock())
-        return received if is_form or not body else replace(received, problems=(*received.problems, _BAD_BODY))
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """As much of the body as is looked at; None if the client has gone before it was sent."""
-    body, more = b"", True
-    while more and len(body) <= MAX_QUERY:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return body
-
-
-class _Api:
-    """What ``/`` and ``/api/*`` answer."""
-
-    def __init__(self, store: Store, heartbeat: float) -> None:
-        self._store = store
-        self._heartbeat = heartbeat
-
-    async def welcome(self, _request: Request) -> Response:
-        held, capacity, forgotten = len(self._store.calls()), self._store.capacity, self._store.forgotten
-        return PlainTextResponse(_WELCOME.format(held=held, capacity=capacity, forgotten=forgotten))
-
-    async def calls(self, request: Request) -> Response:
-        return JSONResponse({"calls": [call.as_dict() for call in self._chosen(request.query_params)]})
-
-    async def clear(self, _request: Request) -> Response:
-        self._store.clear()
-        return JSONResponse({"calls": []})
-
-    async def problems(self, request: Request) -> Response:
-        problems: list[dict[str, object]] = []
-        for call in self._chosen(request.query_params):
-            problems += [
-                {"kind": it.kind, "message": it.message, "remedy": it.remedy, "call": call.as_dict()}
-                for it in call.problems
-            ]
-        return JSONResponse({"problems": problems})
-
-    async def stream(self, request: Request) -> Response:
-        if request.method == "HEAD":  # there is no end to wait for without a body to read
-            return Response(media_type=_EVENTS)
-        seen = request.headers.get("last-event-id") or request.query_params.get("after")
-        after = resumed(self._store, None if seen is None else _whole("after", seen))
-        return StreamingResponse(events(self._store, after, self._heartbeat), media_type=_EVENTS)
-
-    def _chosen(self, query: QueryParams) -> Iterator[Received]:
-        """The calls that a query asks for."""
-        kind, person, name = query.get("kind"), query.get("person"), query.get("name")
-        if kind is not None and kind not in KINDS:
-            raise HTTPException(400, f"400: kind is one of {', '.join(KINDS)}\n")
-        since = _seconds("since", query.get("since", "0"))
-        return (
-            call
-            for call in self._store.calls(_whole("after", query.get("after", "0")))
-            if call.received_at >= since
-            and kind in {None, call.kind}
-            and person in {None, call.person}
-            and (name is None or (call.name is not None and call.name.lower() == name.lower()))
-        )
-
-
-def _whole(name: str, text: str) -> int:
-    if not _ID.fullmatch(text):
-        raise HTTPException(400, f"400: {name} is the id of a call, a whole number\n")
-    return int(text)
-
-
-def _seconds(name: str, text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if math.isnan(seconds):
-        raise HTTPException(400, f"400: {name} is Unix time in seconds\n")
-    return seconds
+    def _refusal(self, path: str, headers: Headers) -> str | None:
+        host = headers.get("host", "")
+        refused = refusal(host, self._allowed)
+        if refused is not None or not path.startswith("/api"):
+            return refused
+        return foreign(headers.get("sec-fetch-site"), headers.get("origin"), host)

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from km_logging.calls import EARLIEST, MAX_NAME, RESERVED, Call, Problem, brief, call_problems
 from km_logging.sandbox.query import Query, parse
@@ -89,6 +90,20 @@ class Received:
         """All attributes, as JSON can carry them; a problem is ``{"kind": .., "message": .., "remedy": ..}``."""
         problems = [{"kind": it.kind, "message": it.message, "remedy": it.remedy} for it in self.problems]
         return {it.name: getattr(self, it.name) for it in fields(self)} | {"problems": problems}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Received:
+        """The call of which ``told`` is what `as_dict` gave.
+
+        Raises:
+            KeyError, TypeError: it is not.
+        """
+        return cls(**{**told, "problems": tuple(Problem(**it) for it in told["problems"])})
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether Kissmetrics keeps nothing of it."""
+        return any(problem.kind in REFUSED for problem in self.problems)
 
 
 def receive(kind: str, query: bytes, now: float) -> Received:

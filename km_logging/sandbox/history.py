@@ -12,9 +12,9 @@ from collections.abc import Hashable, Iterator
 from dataclasses import replace
 
 from km_logging.calls import MAX_NAME, Problem, brief
-from km_logging.sandbox.checks import REFUSED, Received
+from km_logging.sandbox.checks import Received
 
-__all__ = ["MANY_NAMES", "History"]
+__all__ = ["MANY_NAMES", "History", "canonical"]
 
 #: So many event names that differ only in digits are taken for one name with a number in it. Fewer than the library
 #: bears before it warns: in a sandbox one looks for mistakes.
@@ -82,14 +82,15 @@ class History:
 
 def _counted_as(received: Received) -> Hashable | None:
     """Equal for calls that Kissmetrics counts as one; None for a call of which it keeps nothing."""
-    if any(problem.kind in REFUSED for problem in received.problems):
+    if received.is_refused:
         return None
     if received.kind == "alias":
         return frozenset({received.person, received.identity})
     second = int(received.received_at) if received.timestamp is None else received.timestamp
-    properties = frozenset((_canonical(name), value) for name, value in received.properties.items())
-    return received.kind, received.person, _canonical(received.name or ""), second, properties
+    properties = frozenset((canonical(name), value) for name, value in received.properties.items())
+    return received.kind, received.person, canonical(received.name or ""), second, properties
 
 
-def _canonical(name: str) -> str:
+def canonical(name: str) -> str:
+    """Equal for names that Kissmetrics takes for the same."""
     return name.lower().translate(_SEPARATORS)

@@ -1,7 +1,8 @@
-"""Which names are this machine's own. Pure.
+"""Who may read: which names are this machine's own, and which pages are the sandbox's. Pure.
 
 A page on the web can give its own name the address 127.0.0.1 and then read what a server on this machine answers (DNS
-rebinding). The name stays in the ``Host`` header, so names that are not this machine's are refused there.
+rebinding). The name stays in the ``Host`` header, so names that are not this machine's are refused there. Where a page
+asks under our own name, the browser says of which origin it is, in ``Origin`` or ``Sec-Fetch-Site``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Collection
 from km_logging.addresses import is_loopback
 from km_logging.calls import brief
 
-__all__ = ["exposure", "hostname", "is_loopback", "refusal"]
+__all__ = ["exposure", "foreign", "hostname", "is_loopback", "refusal"]
 
 
 def hostname(header: str) -> str:
@@ -37,6 +38,21 @@ def refusal(header: str, allowed: Collection[str]) -> str | None:
         return None
     remedy = "km-logging sandbox --allow-host NAME"
     return f"403: the Host {brief(name)} is not a name of this machine. If you trust it, allow it: {remedy}\n"
+
+
+def foreign(site: str | None, origin: str | None, host: str) -> str | None:
+    """Why a page may not ask, as one line; None if it is the sandbox's own, or nobody says that it is a page.
+
+    Args:
+        site: the header ``Sec-Fetch-Site``; None if it is missing.
+        origin: the header ``Origin``; None if it is missing.
+        host: the header ``Host``. A proxy may have made http of https, so the scheme is not compared.
+    """
+    if site not in {None, "same-origin", "none"}:
+        return f"403: a page of another origin may not ask here (Sec-Fetch-Site: {brief(site)})\n"
+    if origin is not None and origin.lower() not in {f"http://{host.lower()}", f"https://{host.lower()}"}:
+        return f"403: a page of another origin may not ask here (Origin: {brief(origin)})\n"
+    return None
 
 
 def exposure(host: str) -> str | None:

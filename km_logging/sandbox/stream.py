@@ -1,7 +1,8 @@
 """Calls as server-sent events, as they come.
 
 A stream holds no calls of its own: it is a position in the store. A slow reader costs no memory, and one that comes
-back with the id of the last event it saw goes on from there.
+back with the id of the last event it saw goes on from there. That calls were cleared is an event of a type of its own,
+so that whoever reads only calls does not see it.
 """
 
 from __future__ import annotations
@@ -11,30 +12,20 @@ import json
 from collections.abc import AsyncIterator
 
 from km_logging.sandbox.checks import Received
-from km_logging.sandbox.store import Store
+from km_logging.sandbox.store import Position, Store
 
-__all__ = ["events", "resumed"]
+__all__ = ["events"]
 
-
-def resumed(store: Store, after: int | None) -> int:
-    """The position at which a stream begins.
-
-    Args:
-        store: where the calls are.
-        after: the id of the last event that the reader saw; None if it is new and wants what comes from now on. One
-            that was never given is from before a restart, and everything held is new to that reader.
-    """
-    if after is None:
-        return store.last_id
-    return after if after <= store.last_id else 0
+#: So many calls go out in one piece at most.
+CHUNK = 250
 
 
-async def events(store: Store, after: int, heartbeat: float) -> AsyncIterator[str]:
-    """Every call with an id above ``after``, one event each, until the store is closed.
+async def events(store: Store, position: Position, heartbeat: float) -> AsyncIterator[str]:
+    """Every call behind a position, one event each, until the store is closed.
 
     Args:
         store: where the calls are.
-        after: as `resumed` gives it.
+        position: as `Store.resumed` gives it.
         heartbeat: seconds after which a comment is sent where there is no call, so that both sides notice a
             connection that is gone.
     """
@@ -42,16 +33,19 @@ async def events(store: Store, after: int, heartbeat: float) -> AsyncIterator[st
     woken = asyncio.Event()
 
     def wake() -> None:
-        loop.call_soon_threadsafe(woken.set)
+        if not woken.is_set():
+            loop.call_soon_threadsafe(woken.set)
 
     with store.watched(wake):
         yield ": every call as it comes\n\n"
         while True:
             woken.clear()
             closed = store.closed  # before reading: a call that came before the end is still told
-            for call in store.calls(after):
-                yield _event(call)
-                after = call.id
+            cleared, calls, position = store.news(position)
+            if cleared is not None:
+                yield f'event: clear\ndata: {{"last_id": {cleared}}}\n\n'
+            for begin in range(0, len(calls), CHUNK):
+                yield "".join(map(_event, calls[begin : begin + CHUNK]))
             if closed:
                 return
             try:

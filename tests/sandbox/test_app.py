@@ -18,10 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from km_logging.sandbox import Sandbox, Store
-from km_logging.sandbox.app import GIF, create_app
+from km_logging.sandbox.app import create_app
+from km_logging.sandbox.assets import assets
+from km_logging.sandbox.beacons import GIF
 from km_logging.sandbox.checks import receive
 from km_logging.sandbox.query import MAX_QUERY
-from km_logging.sandbox.stream import events, resumed
+from km_logging.sandbox.store import Position
+from km_logging.sandbox.stream import events
+from km_logging.wire import PATHS
 
 KEY = "s3cr3t-Key"
 EVENT = f"_k={KEY}&_p=bob&_n=Signed+Up&plan=pro&_t=1262304000&_d=1"
@@ -196,6 +200,9 @@ def test_no_query_is_left_for_whoever_serves_the_application_to_log() -> None:
     asyncio.run(create_app(store)(scope, no_body, note_query))
     assert queries == [b"", b""]
     assert [call.person for call in store.calls()] == ["bob"]
+    scope |= {"path": "/api/check/event", "query_string": EVENT.encode(), "headers": [(b"host", b"localhost")]}
+    asyncio.run(create_app(store)(scope, no_body, note_query))
+    assert queries == [b""] * 4
 
 
 @settings(deadline=None)
@@ -316,7 +323,77 @@ def test_delete_forgets_the_calls(sandbox: Sandbox) -> None:
     assert get(sandbox, "/api/calls").json() == {"calls": []}
 
 
-def test_the_first_page_says_what_this_is(sandbox: Sandbox) -> None:
+def test_the_status_says_how_full_the_sandbox_is() -> None:
+    with Sandbox(capacity=2) as sandbox:
+        send_all_kinds(sandbox)
+        status = {"held": 2, "capacity": 2, "forgotten": 1, "last_id": 3, "db": None}
+        assert get(sandbox, "/api/status").json() == status
+
+
+def test_a_person_is_told_with_all_that_is_aliased_to_them(sandbox: Sandbox) -> None:
+    send_all_kinds(sandbox)
+    get(sandbox, "/s?_k=key&_p=bob@bob.com&gender=male")
+    told = get(sandbox, "/api/person?id=bob%40bob.com").json()
+    event, _, alias, last = (call.as_dict() for call in sandbox.calls)
+    assert told == {
+        "person": "bob@bob.com",
+        "identities": ["bob", "bob@bob.com"],
+        "properties": {"plan": "pro", "gender": "male"},
+        "calls": [event, alias, last],
+    }
+    assert get(sandbox, "/api/person?id=").json()["calls"] == []
+
+
+def test_whose_page_it_is_must_be_said(sandbox: Sandbox) -> None:
+    answer = get(sandbox, "/api/person?person=bob")
+    assert (answer.status_code, "?id=bob" in answer.text) == (400, True)
+
+
+@pytest.mark.parametrize(("kind", "query"), [("event", f"{EVENT}&_t=5"), ("set", SET), ("alias", "_p=bob&_n=bob")])
+def test_a_check_says_what_a_beacon_would_and_stores_nothing(sandbox: Sandbox, kind: str, query: str) -> None:
+    told = get(sandbox, f"/api/check/{kind}?{query}").json()
+    assert KEY not in json.dumps(told)
+    assert sandbox.calls == []
+    get(sandbox, f"{PATHS[kind]}?{query}")
+    [call] = sandbox.calls
+    unlike = {"received_at": told["call"]["received_at"], "id": 0}
+    assert told == {"call": call.as_dict() | unlike, "problems": call.as_dict()["problems"]}
+
+
+def test_there_is_no_check_of_what_is_no_call(sandbox: Sandbox) -> None:
+    assert get(sandbox, "/api/check/events").status_code == 404
+
+
+#: The words of the issue that asked for the sandbox, with what is sent and which problem must be said.
+LISTED = [
+    ("a missing parameter", ["/e?_k=key&_n=A"], "bad_person"),
+    ("an empty parameter", ["/e?_k=key&_p=bob&_n="], "bad_name"),
+    ("an over-long value", ["/s?_k=key&_p=bob&a=" + "x" * 513], "long_value"),
+    ("a reserved name", ["/s?_k=key&_p=bob&_T=5"], "reserved_property"),
+    ("a time without _d", ["/e?_k=key&_p=bob&_n=A&_t=1262304000"], "untimed"),
+    ("milliseconds", ["/e?_k=key&_p=bob&_n=A&_t=1262304000000&_d=1"], "bad_timestamp"),
+    ("before 2009", ["/e?_k=key&_p=bob&_n=A&_t=1230767999&_d=1"], "bad_timestamp"),
+    ("a comma that becomes a space", ["/e?_k=key&_p=bob&_n=A,B"], "separator"),
+    ("a colon that becomes a space", ["/s?_k=key&_p=bob&a:b=1"], "separator"),
+    ("event names that differ only in case", ["/e?_k=key&_p=bob&_n=Paid", "/e?_k=key&_p=bob&_n=paid"], "case_variant"),
+    ("property names that differ only in case", ["/s?_k=key&_p=bob&plan=1", "/s?_k=key&_p=bob&Plan=2"], "case_variant"),
+    ("JSON in a value", ["/s?_k=key&_p=bob&a=%7B%22b%22:1%7D"], "json_value"),
+    ("a name that looks formatted", [f"/e?_k=key&_p=bob&_n=Order+{it}+paid" for it in range(6)], "formatted_name"),
+]
+
+
+@pytest.mark.parametrize(("targets", "kind"), [row[1:] for row in LISTED], ids=[row[0] for row in LISTED])
+def test_each_mistake_that_people_make_is_said_with_the_remedy(sandbox: Sandbox, targets: list[str], kind: str) -> None:
+    """By the last request, and by no other before it."""
+    for target in targets:
+        get(sandbox, target)
+    [problem] = get(sandbox, "/api/problems").json()["problems"]
+    assert (problem["kind"], problem["call"]["id"]) == (kind, sandbox.store.last_id)
+    assert problem["message"]
+    assert problem["remedy"]
+
+
+def test_the_first_page_says_what_this_is_to_who_asks_for_no_html(sandbox: Sandbox) -> None:
     send_all_kinds(sandbox)
     answer = get(sandbox, "/")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -333,7 +410,18 @@ def test_what_is_not_there_is_not_found_and_not_redirected(sandbox: Sandbox, pat
 
 # Who may read.
 
-PRIVATE = ["/", "/api/calls", "/api/problems", "/api/stream", "/nowhere"]
+API = [
+    "/api/calls",
+    "/api/problems",
+    "/api/stream",
+    "/api/status",
+    "/api/person?id=bob",
+    "/api/check/event",
+    "/api",
+    "/api/nowhere",
+]
+PAGES = ["/", "/builder", "/person?id=bob"]
+PRIVATE = [*API, *PAGES, "/static/nothing.js", "/nowhere"]
 
 
 @pytest.mark.parametrize("path", PRIVATE)
@@ -370,13 +458,128 @@ def test_a_name_that_was_allowed_may_read() -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
-@pytest.mark.parametrize("path", [*PRIVATE[:3], "/e", "/nowhere"])
+@pytest.mark.parametrize("path", [*PRIVATE, "/e", "/s", "/a"])
 def test_no_answer_lets_other_origins_read_it(sandbox: Sandbox, method: str, path: str) -> None:
     headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "DELETE"}
     answer = requests.request(method, sandbox.endpoint + path, headers=headers, timeout=TIMEOUT)
     assert not [name for name in answer.headers if name.lower().startswith("access-control")]
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://localhost:3000"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "same-origin", "Origin": "https://evil.example"},
+    ],
+)
+@pytest.mark.parametrize("path", API)
+def test_a_page_of_another_origin_neither_reads_nor_clears(
+    sandbox: Sandbox, path: str, headers: dict[str, str]
+) -> None:
+    """Not even where its browser would hide the answer from it; one line says why."""
+    send_all_kinds(sandbox)
+    for method in ("GET", "HEAD", "DELETE", "POST"):
+        answer = requests.request(method, sandbox.endpoint + path, headers=headers, timeout=TIMEOUT)
+        assert answer.status_code == 403
+        assert answer.text.startswith("403: a page of another origin may not ask here") or method == "HEAD"
+        assert answer.text.count("\n") == (method != "HEAD")
+    assert len(sandbox.calls) == 3
+
+
+def test_the_sandboxs_own_pages_and_programs_may_ask(sandbox: Sandbox) -> None:
+    own = {"Origin": sandbox.endpoint, "Sec-Fetch-Site": "same-origin"}
+    for headers in ({}, own, {"Sec-Fetch-Site": "none"}):
+        assert get(sandbox, "/api/calls", headers=headers).ok
+        assert requests.delete(f"{sandbox.endpoint}/api/calls", headers=headers, timeout=TIMEOUT).ok
+
+
+def test_a_link_on_another_site_may_lead_to_a_page(sandbox: Sandbox) -> None:
+    for path in PAGES:
+        assert get(sandbox, path, headers={"Sec-Fetch-Site": "cross-site", "Accept": "text/html"}).ok
+
+
+def test_websites_may_call_the_beacons(sandbox: Sandbox) -> None:
+    """Their browsers may use the answer as an image."""
+    headers = {"Host": "evil.example", "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    for target in (f"/e?{EVENT}", f"/s?{SET}", f"/a?{ALIAS}"):
+        answer = get(sandbox, target, headers=headers)
+        assert (answer.content, answer.headers["cross-origin-resource-policy"]) == (GIF, "cross-origin")
+        assert "content-security-policy" not in answer.headers
+    assert len(sandbox.calls) == 3
+
+
+@pytest.mark.parametrize("path", PRIVATE)
+@pytest.mark.parametrize("host", ["localhost", "evil.example"])
+def test_no_answer_loads_anything_from_elsewhere_or_is_framed(sandbox: Sandbox, path: str, host: str) -> None:
+    """Refusals, errors and what is not found, too."""
+    with get(sandbox, path, headers={"Host": host, "Accept": "text/html"}, stream=True) as answer:
+        policy = answer.headers["content-security-policy"]
+        assert policy.split("; ") == [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "img-src 'self' data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+        assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["x-frame-options"] == "DENY"
+
+
+# The pages.
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_browsers_get_the_page(sandbox: Sandbox, path: str) -> None:
+    answer = get(sandbox, path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.text.lower().startswith("<!doctype html>")
+
+
+def test_what_the_pages_load_is_told_as_what_it_is(sandbox: Sandbox) -> None:
+    for path, asset in assets().items():
+        answer = get(sandbox, path, headers={"Accept": "text/html"})
+        assert (answer.content, answer.headers["content-type"]) == asset
+        head = requests.head(sandbox.endpoint + path, headers={"Accept": "text/html"}, timeout=TIMEOUT)
+        assert head.headers["content-length"] == str(len(asset.content))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/",
+        "/static/live.html",
+        "/static/../store.py",
+        "/static/..%2Fstore.py",
+        "/static/%2E%2E/store.py",
+        "/static/..%5Cstore.py",
+        "/static//etc/passwd",
+        "/static/%00",
+        "/static/" + "x" * 5_000,
+        "/pages/live.html",
+        "/live.html",
+    ],
+)
+def test_nothing_else_is_served(sandbox: Sandbox, path: str) -> None:
+    """The paths are sent as they are; an HTTP client would tidy them up."""
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert raw(sandbox, request.encode()).startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/api/status", "/api/person?id=bob", "/api/check/set", "/api/problems"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "BREW"])
+def test_what_only_reads_takes_no_other_method(sandbox: Sandbox, path: str, method: str) -> None:
+    answer = requests.request(method, sandbox.endpoint + path, timeout=TIMEOUT)
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 # The stream.
@@ -432,12 +635,6 @@ def test_a_stream_goes_on_after_the_event_seen_last(sandbox: Sandbox, how: dict[
         assert [event["id"] for event in told(lines, 2)] == [str(call.id) for call in rest]
 
 
-def test_a_stream_begins_anew_for_a_reader_from_before_a_restart() -> None:
-    store = Store()
-    store.add(receive("event", EVENT.encode(), 0))
-    assert [resumed(store, after) for after in (None, 0, 1, 2)] == [1, 0, 1, 0]
-
-
 def test_an_open_stream_tells_nothing_but_the_head_to_who_asks_for_the_head(sandbox: Sandbox) -> None:
     with requests.Session() as session:
         answer = session.head(f"{sandbox.endpoint}/api/stream", timeout=TIMEOUT)
@@ -447,7 +644,7 @@ def test_an_open_stream_tells_nothing_but_the_head_to_who_asks_for_the_head(sand
 
 def test_a_silent_stream_says_that_it_is_there() -> None:
     async def first_lines() -> list[str]:
-        lines = events(Store(), 0, heartbeat=0.001)
+        lines = events(Store(), Position(0, 0), heartbeat=0.001)
         return [await anext(lines) for _ in range(3)]
 
     assert asyncio.run(first_lines()) == [": every call as it comes\n\n", ": still here\n\n", ": still here\n\n"]
@@ -458,10 +655,53 @@ def test_a_stream_tells_what_came_before_the_end_and_ends() -> None:
         store = Store()
         store.add(receive("event", EVENT.encode(), 0))
         store.close()
-        return [line async for line in events(store, 0, heartbeat=TIMEOUT)]
+        return [line async for line in events(store, Position(0, 0), heartbeat=TIMEOUT)]
 
     _comment, event = asyncio.run(all_lines())
     assert event.startswith("id: 1\ndata: {")
+
+
+def test_many_calls_that_wait_go_out_together() -> None:
+    """A piece for each call would take longer than the calls."""
+
+    async def pieces() -> list[str]:
+        store = Store()
+        for number in range(501):
+            store.add(receive("set", f"_k=key&_p=p{number}".encode(), 0))
+        store.close()
+        return [piece async for piece in events(store, Position(0, 0), heartbeat=TIMEOUT)]
+
+    _comment, *found = asyncio.run(pieces())
+    assert len(found) == 3
+    assert [event.split("\n")[0] for event in "".join(found).split("\n\n")[:-1]] == [
+        f"id: {number}" for number in range(1, 502)
+    ]
+
+
+def test_each_stream_is_told_of_clearing_between_the_calls(sandbox: Sandbox) -> None:
+    """What was told before is gone; calls come after it as before."""
+    with stream(sandbox) as some, stream(sandbox, "?after=0") as others:
+        get(sandbox, f"/e?{EVENT}")
+        assert [told(some, 1)[0]["id"], told(others, 2)[-1]["id"]] == [str(sandbox.store.last_id)] * 2
+        last_id = sandbox.store.last_id
+        requests.delete(f"{sandbox.endpoint}/api/calls", timeout=TIMEOUT)
+        assert told(some, 1) == told(others, 1) == [{"event": "clear", "data": f'{{"last_id": {last_id}}}'}]
+        get(sandbox, f"/s?{SET}")
+        assert told(some, 1)[0]["id"] == told(others, 1)[0]["id"] == str(last_id + 1)
+
+
+def test_a_reader_that_was_away_while_calls_were_cleared_is_told_when_it_comes_back(sandbox: Sandbox) -> None:
+    """Also if it had seen them all."""
+    send_all_kinds(sandbox)
+    seen = sandbox.store.last_id
+    requests.delete(f"{sandbox.endpoint}/api/calls", timeout=TIMEOUT)
+    get(sandbox, f"/s?{SET}")
+    with stream(sandbox, **{"Last-Event-ID": str(seen)}) as lines:
+        cleared, call = told(lines, 2)
+        assert (cleared["event"], call["id"], call.get("event")) == ("clear", str(seen + 1), None)
+    with stream(sandbox, **{"Last-Event-ID": str(seen + 1)}) as lines:
+        get(sandbox, f"/s?{SET}")
+        assert told(lines, 1)[0]["id"] == str(seen + 2)
 
 
 def test_a_stream_whose_reader_has_gone_watches_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:

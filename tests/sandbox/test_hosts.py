@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from km_logging.sandbox.hosts import exposure, hostname, refusal
+from km_logging.sandbox.hosts import exposure, foreign, hostname, refusal
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,48 @@ def test_listening_elsewhere_is_warned_of(host: str) -> None:
     assert warning is not None
     assert host in warning
     assert "127.0.0.1" in warning
+
+
+HOST = "LocalHost:8123"
+
+
+@pytest.mark.parametrize("site", [None, "same-origin", "none"])
+@pytest.mark.parametrize("origin", [None, "http://localhost:8123", "HTTP://LOCALHOST:8123", "https://localhost:8123"])
+def test_pages_of_our_own_may_ask_and_so_may_programs(site: str | None, origin: str | None) -> None:
+    assert foreign(site, origin, HOST) is None
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "", "same-origin, cross-site", "x" * 5_000 + "\n"])
+def test_a_page_of_another_site_may_not_ask(site: str) -> None:
+    for origin in (None, "http://localhost:8123"):
+        refused = foreign(site, origin, HOST)
+        assert refused is not None
+        assert refused.count("\n") == 1
+        assert len(refused) < 300
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "",
+        "null",
+        "http://localhost",
+        "http://localhost:3000",
+        "http://evil.example",
+        "http://localhost:8123.evil.example",
+        "http://localhost:8123@evil.example",
+        "ftp://localhost:8123",
+        "http://127.0.0.1:8123",
+        "http://localhost:8123/",
+        "http://localhost:8123 http://evil.example",
+    ],
+)
+def test_a_page_of_another_origin_may_not_ask(origin: str) -> None:
+    for site in (None, "same-origin", "none"):
+        refused = foreign(site, origin, HOST)
+        assert refused is not None
+        assert refused.count("\n") == 1
+
+
+def test_no_origin_is_ours_where_there_is_no_host() -> None:
+    assert foreign(None, "http://evil.example", "") is not None

@@ -109,15 +109,51 @@ def test_close_ends_waiting_and_keeps_the_calls() -> None:
     assert people(store.calls()) == ["ann"]
 
 
-def test_a_watcher_is_told_of_calls_and_of_the_end_while_it_watches() -> None:
+def test_a_watcher_is_told_of_calls_of_clearing_and_of_the_end_while_it_watches() -> None:
     store = Store()
     told: list[int] = []
     with store.watched(lambda: told.append(store.last_id)):
         store.add(call("ann"))
         store.add(call("bob"))
+        store.clear()
         store.close()
     store.add(call("eve"))
-    assert told == [1, 2, 2]
+    assert told == [1, 2, 2, 2]
+
+
+def test_a_reader_begins_where_it_was() -> None:
+    """A new one at the end; one from before a restart at the beginning, and what it knows is cleared."""
+    store = Store()
+    store.add(call("ann"))
+    news = [store.news(store.resumed(after)) for after in (None, 0, 1, 2)]
+    assert [people(it.calls) for it in news] == [[], ["ann"], [], ["ann"]]
+    assert [it.cleared for it in news] == [None, None, None, 0]
+
+
+def test_a_reader_that_may_know_cleared_calls_is_told() -> None:
+    """With what came since, in one moment; once it knows, not again."""
+    store = Store()
+    positions = [store.resumed(None)]
+    for person in ("ann", "bob"):
+        store.add(call(person))
+        positions.append(store.resumed(None))
+    store.clear()
+    positions += [store.resumed(0), store.resumed(2)]
+    store.add(call("eve"))
+    for position in positions:
+        cleared, calls, after = store.news(position)
+        assert (cleared, people(calls)) == (2, ["eve"])
+        assert store.news(after) == (None, [], after)
+    assert store.news(store.resumed(3)).cleared is None
+
+
+def test_the_status_says_how_full_the_store_is() -> None:
+    store = Store(capacity=2)
+    for person in ("ann", "bob", "eve"):
+        store.add(call(person))
+    assert store.status() == {"held": 2, "capacity": 2, "forgotten": 1, "last_id": 3, "db": None}
+    store.clear()
+    assert store.status() == {"held": 0, "capacity": 2, "forgotten": 0, "last_id": 3, "db": None}
 
 
 def test_a_watcher_is_let_go_when_its_block_raises() -> None:
