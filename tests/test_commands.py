@@ -102,6 +102,15 @@ def test_sandbox_serves_until_sigterm() -> None:
         process.wait()
 
 
+def test_sandbox_with_a_file_that_cannot_be_used_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "calls.db").symlink_to("other")
+    done = km_logging("sandbox", "--port", "0", "--db", str(tmp_path / "calls.db"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("km-logging: the sandbox cannot keep calls in ")
+    assert done.stderr.endswith("is a symbolic link): name the file itself\n")
+    assert [it.name for it in tmp_path.iterdir()] == ["calls.db"]
+
+
 def test_check_of_a_sound_environment(server: TrackingServer) -> None:
     done = km_logging("check", KM_API_KEY="secret-key", KM_ENDPOINT=server.endpoint, KM_SENDERS="3", COLUMNS="120")
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ from km_logging.addresses import OutboxAddress
 from km_logging.deadline import Deadline
 from km_logging.errors import OutboxError
 
-__all__ = ["FAULTS", "Database", "Row", "fault_of", "inherited"]
+__all__ = ["FAULTS", "Database", "Row", "checked", "connected", "fault_of", "inherited"]
 
 #: What an operation on a file may raise.
 FAULTS = (sqlite3.Error, OSError, OutboxError)
@@ -73,7 +73,7 @@ _REMEDIES = (
     ("unable to open", "make the directory, and make it writable"),
     ("No such file", "make the directory, and make it writable"),
     ("Permission", "make the file and its directory writable for this user"),
-    ("Too many levels", "the outbox may not be a symbolic link: name the file itself"),
+    ("Too many levels", "the file may not be a symbolic link: name the file itself"),
 )
 
 
@@ -115,16 +115,12 @@ class Database:
 
     def _open(self, address: OutboxAddress, *, creates: bool, patience: float) -> None:
         self._path = address.path
-        found = _checked(address.path, creates=creates)
+        found = checked(address.path, creates=creates)
         self.identity = found.st_dev, found.st_ino
         self.mode = stat.S_IMODE(found.st_mode)
         if self.identity in inherited:
             raise OutboxError("this process was forked while the file was in use", "fork before the first call")
-        uri = "file:" + address.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=rw"
-        self._connection = sqlite3.connect(
-            uri, uri=True, timeout=patience, isolation_level=None, check_same_thread=False
-        )
-        self._connection.text_factory = _text
+        self._connection = connected(address.path, patience)
         try:
             self._check_owner(is_made=not creates)
             self._prepare(address, Deadline(patience))
@@ -331,7 +327,20 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _checked(path: str, *, creates: bool) -> os.stat_result:
+def connected(path: str, patience: float) -> sqlite3.Connection:
+    """A connection, for any thread, to a file that is `checked`; each statement is a transaction of its own.
+
+    Args:
+        path: of the file.
+        patience: how long to wait while another process writes, in seconds.
+    """
+    uri = "file:" + path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None, check_same_thread=False)
+    connection.text_factory = _text
+    return connection
+
+
+def checked(path: str, *, creates: bool) -> os.stat_result:
     """The file: made if it is not there, for its owner only; never by way of a symbolic link."""
     if creates:
         with suppress(FileExistsError):

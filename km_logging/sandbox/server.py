@@ -6,6 +6,7 @@ port given as 0 is known before the first request.
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
     from km_logging.sandbox.engine import Engine
 
-__all__ = ["Sandbox", "serve"]
+__all__ = ["KEPT_CAPACITY", "Sandbox", "serve"]
+
+#: How many calls are held where a file keeps them, unless another number is given.
+KEPT_CAPACITY = 100_000
 
 
 class Sandbox:
@@ -39,11 +43,13 @@ class Sandbox:
     Args:
         host: the address to listen on.
         port: the port; 0 takes a free one.
-        allow_hosts: names beside this machine's own under which ``/`` and ``/api/*`` answer.
-        capacity: how many calls are held.
+        allow_hosts: names beside this machine's own under which the pages and ``/api/*`` answer.
+        db: a file that keeps the calls from one start to the next; None keeps them in memory only. It is made at the
+            start if it is not there, and no other sandbox may use it at the same time.
+        capacity: how many calls are held; None for `CAPACITY` in memory, `KEPT_CAPACITY` with ``db``.
 
     Attributes:
-        store: where the calls are kept.
+        store: where the calls are held.
         warning: what to know before listening on ``host``, or None.
     """
 
@@ -53,9 +59,13 @@ class Sandbox:
         port: int = 0,
         *,
         allow_hosts: Iterable[str] = (),
-        capacity: int = CAPACITY,
+        db: str | os.PathLike[str] | None = None,
+        capacity: int | None = None,
     ) -> None:
+        if capacity is None:
+            capacity = CAPACITY if db is None else KEPT_CAPACITY
         self.store = Store(capacity)
+        self._db = db
         self.warning = exposure(host)
         self._address = host, port
         self._allow_hosts = tuple(allow_hosts)
@@ -95,14 +105,14 @@ class Sandbox:
 
         Raises:
             MissingExtraError: the extra ``sandbox`` is not installed.
-            SettingsError: the address cannot be listened on.
+            SettingsError: the address cannot be listened on, or ``db`` not be used.
         """
         ready: Future[None] = Future()
         listener, engine = self._open(lambda: ready.set_result(None))
 
         def serve_until_stopped() -> None:
             try:
-                _run(engine, listener)
+                self._run(engine, listener)
             except BaseException as error:
                 if ready.done():
                     raise
@@ -120,10 +130,10 @@ class Sandbox:
 
         Raises:
             MissingExtraError: the extra ``sandbox`` is not installed.
-            SettingsError: the address cannot be listened on.
+            SettingsError: the address cannot be listened on, or ``db`` not be used.
         """
         listener, engine = self._open(lambda: on_ready(self.endpoint) if on_ready is not None else None)
-        _run(engine, listener)
+        self._run(engine, listener)
 
     def stop(self) -> None:
         """End what is under way, streams too, within a second or so; the calls stay."""
@@ -141,9 +151,33 @@ class Sandbox:
         except ModuleNotFoundError as error:
             raise MissingExtraError("km-logging sandbox", "sandbox") from error
         listener = _listen(*self._address)
+        try:
+            self._keep()
+        except BaseException:
+            listener.close()
+            raise
         self._endpoint = _endpoint(listener)
         self._engine = Engine(create_app(self.store, self._allow_hosts), on_ready, on_stop=self.store.close)
         return listener, self._engine
+
+    def _keep(self) -> None:
+        if self._db is None:
+            return
+        from km_logging.sandbox.kept import CallFile
+
+        file = CallFile(self._db)
+        try:
+            self.store.keep_in(file)
+        except BaseException:
+            file.close()
+            raise
+
+    def _run(self, engine: Engine, listener: socket.socket) -> None:
+        try:
+            with listener:
+                engine.run([listener])
+        finally:
+            self.store.let_go()
 
 
 def serve(
@@ -151,6 +185,7 @@ def serve(
     port: int = 8123,
     *,
     allow_hosts: Iterable[str] = (),
+    db: str | os.PathLike[str] | None = None,
     on_ready: Callable[[str], object] | None = None,
 ) -> None:
     """Run a sandbox in this thread until Ctrl-C or SIGTERM; warns on stderr if other machines can reach it.
@@ -158,22 +193,18 @@ def serve(
     Args:
         host: the address to listen on.
         port: the port; 0 takes a free one.
-        allow_hosts: names beside this machine's own under which ``/`` and ``/api/*`` answer.
+        allow_hosts: names beside this machine's own under which the pages and ``/api/*`` answer.
+        db: a file that keeps the calls from one start to the next; None keeps them in memory only.
         on_ready: called with the endpoint once connections are accepted.
 
     Raises:
         MissingExtraError: the extra ``sandbox`` is not installed.
-        SettingsError: the address cannot be listened on.
+        SettingsError: the address cannot be listened on, or ``db`` not be used.
     """
-    sandbox = Sandbox(host, port, allow_hosts=allow_hosts)
+    sandbox = Sandbox(host, port, allow_hosts=allow_hosts, db=db)
     if sandbox.warning is not None:
         sys.stderr.write(sandbox.warning + "\n")
     sandbox.run(on_ready)
-
-
-def _run(engine: Engine, listener: socket.socket) -> None:
-    with listener:
-        engine.run([listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
