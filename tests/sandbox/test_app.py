@@ -205,6 +205,21 @@ def test_no_query_is_left_for_whoever_serves_the_application_to_log() -> None:
     assert queries == [b""] * 4
 
 
+def test_any_asgi_server_may_serve_the_application() -> None:
+    """Ours does not ask for it, but most tell an application that they start and end."""
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    answers: list[str] = []
+
+    async def next_message() -> dict[str, str]:
+        return next(messages)
+
+    async def note(message: dict[str, str]) -> None:
+        answers.append(message["type"])
+
+    asyncio.run(create_app(Store())({"type": "lifespan", "app": None, "state": {}}, next_message, note))
+    assert answers == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
 @settings(deadline=None)
 @given(
     path=st.sampled_from(["/e", "/s", "/a"]),

@@ -217,13 +217,15 @@ def test_a_damaged_call_is_an_error_with_the_remedy(tmp_path: Path, text: str) -
     CallFile(path).close()  # it was let go
 
 
-def test_a_damaged_file_is_an_error_with_the_remedy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", [2, 5])
+def test_a_damaged_file_is_an_error_with_the_remedy(tmp_path: Path, page: int) -> None:
+    """Whether it is noticed when the file is opened, or when its calls are read."""
     path = tmp_path / "calls.db"
     with kept(path) as store:
         for number in range(500):
             store.add(call(f"_p=bob&_n=A&number={number}"))
     with path.open("r+b") as file:
-        file.seek(8_192)
+        file.seek(page * 4_096)
         file.write(b"\xff" * 50_000)
     with pytest.raises(SettingsError, match=r"malformed\): move the file away"):
         Sandbox(db=path).start()
