@@ -51,6 +51,7 @@ $(VENV)/.demo: $(VENV)/bin/python $(SOURCES)
 
 $(VENV)/.test: $(VENV)/bin/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet --group test '.[all]'
+	$(BIN)/python tests/support/system.py
 	touch $@
 
 $(VENV)/.lint: $(VENV)/bin/python $(SOURCES)

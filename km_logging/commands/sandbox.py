@@ -19,7 +19,6 @@ def sandbox(host: str, port: int, allow_hosts: tuple[str, ...], db: str | None) 
     Example:
       km-logging sandbox --port 8123
       KM_API_KEY=any KM_ENDPOINT=http://127.0.0.1:8123 python your_application.py
-      curl http://127.0.0.1:8123/api/calls
 
     Without --db the last 10,000 calls are held in memory, with it the last 100,000 in the file too. No key is kept.
     """
@@ -30,7 +29,7 @@ def sandbox(host: str, port: int, allow_hosts: tuple[str, ...], db: str | None) 
 
 def _say_ready(endpoint: str) -> None:
     click.echo(f"The sandbox listens: set KM_ENDPOINT={endpoint} and any KM_API_KEY.")
-    click.echo(f"Page:     {endpoint}/")
-    click.echo(f"Calls:    {endpoint}/api/calls")
-    click.echo(f"Problems: {endpoint}/api/problems")
+    click.echo(f"Calls as they arrive: {endpoint}/")
+    click.echo(f"To build one by hand: {endpoint}/builder")
+    click.echo(f"For programs:         {endpoint}/api/calls, {endpoint}/api/problems")
     click.echo("Ctrl-C ends it.")

@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from km_logging.sandbox.api import Api
-from km_logging.sandbox.assets import Asset, assets, wants_html
+from km_logging.sandbox.assets import Asset, assets
 from km_logging.sandbox.beacons import Beacon, Check
 from km_logging.sandbox.hosts import foreign, hostname, refusal
 from km_logging.sandbox.store import Store
@@ -46,22 +46,6 @@ _PAGE_HEADERS = _HEADERS | {
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
 }
-
-_WELCOME = """\
-This is the km_logging sandbox, a local stand-in for Kissmetrics' tracking server.
-
-  /               the live page, in a browser; /builder builds URLs, /person?id= shows one person
-  /e /s /a        take calls as Kissmetrics does: point KM_ENDPOINT at this server
-  /api/calls      what was received, oldest first, sound or not; ?kind= ?person= ?name= ?since= ?after= choose;
-                  DELETE forgets it
-  /api/problems   what is wrong with it
-  /api/stream     each call as it comes (server-sent events)
-  /api/person     ?id= one person: identities, properties, calls
-  /api/check/event, set, alias   what is wrong with a call, without taking it
-  /api/status     how full the sandbox is
-
-Calls held: {held:,}, at most {capacity:,}; {forgotten:,} older ones are forgotten.
-"""
 
 
 def create_app(
@@ -90,11 +74,9 @@ def create_app(
         Route("/api/person", api.person),
         Route("/api/status", api.status),
     ]
-    pages = assets()
-    first = Route("/", _first_page(store, pages.pop("/")))
-    others = [Route(path, _page(asset)) for path, asset in pages.items()]
+    pages = [Route(path, _page(asset)) for path, asset in assets().items()]
     guard = Middleware(_Guard, allowed=frozenset(map(hostname, allow_hosts)))
-    app = Starlette(routes=[*beacons, *checks, *readings, first, *others], middleware=[guard])
+    app = Starlette(routes=[*beacons, *checks, *readings, *pages], middleware=[guard])
     app.router.redirect_slashes = False  # it would send the query, key included, back in a Location header
     return app
 
@@ -104,18 +86,6 @@ def _page(asset: Asset) -> Endpoint:
         return Response(asset.content, media_type=asset.media_type)
 
     return page
-
-
-def _first_page(store: Store, live: Asset) -> Endpoint:
-    """The live page for browsers; for who does not ask for HTML, such as curl, a text."""
-    page = _page(live)
-
-    async def first_page(request: Request) -> Response:
-        if wants_html(request.headers.get("accept", "")):
-            return await page(request)
-        return PlainTextResponse(_WELCOME.format(**store.status()))
-
-    return first_page
 
 
 class _Guard:

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import PurePath
 from typing import NamedTuple
 
-__all__ = ["Asset", "assets", "wants_html"]
+__all__ = ["Asset", "assets"]
 
 #: Which files are served, and as what.
 MEDIA_TYPES = {
@@ -42,23 +42,3 @@ def assets() -> dict[str, Asset]:
         for file in (files("km_logging.sandbox") / "pages").iterdir()
         if (suffix := PurePath(file.name).suffix) in MEDIA_TYPES
     }
-
-
-def wants_html(accept: str) -> bool:
-    """Whether a client asks for HTML by name, and at least as much as for plain text: browsers do, curl does not.
-
-    >>> wants_html("text/html,application/xhtml+xml,*/*;q=0.8"), wants_html("*/*"), wants_html("text/html;q=0")
-    (True, False, False)
-    """
-    wishes = dict(_wish(part) for part in accept.split(","))
-    return wishes.get("text/html", 0) > 0 and wishes["text/html"] >= wishes.get("text/plain", 0)
-
-
-def _wish(part: str) -> tuple[str, float]:
-    """A media type and its weight; 0 where it is no number."""
-    name, *parameters = (it.strip().lower() for it in part.split(";"))
-    weights = [it.removeprefix("q=") for it in parameters if it.startswith("q=")]
-    try:
-        return name, float(weights[0]) if weights else 1
-    except ValueError:
-        return name, 0

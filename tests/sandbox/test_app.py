@@ -408,14 +408,6 @@ def test_each_mistake_that_people_make_is_said_with_the_remedy(sandbox: Sandbox,
     assert problem["remedy"]
 
 
-def test_the_first_page_says_what_this_is_to_who_asks_for_no_html(sandbox: Sandbox) -> None:
-    send_all_kinds(sandbox)
-    answer = get(sandbox, "/")
-    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-    assert "/api/calls" in answer.text
-    assert "Calls held: 3, at most 10,000; 0 older" in answer.text
-
-
 @pytest.mark.parametrize("path", ["/e/", "/x", "/api", "/api/calls/", "//e"])
 def test_what_is_not_there_is_not_found_and_not_redirected(sandbox: Sandbox, path: str) -> None:
     answer = get(sandbox, f"{path}?{EVENT}", allow_redirects=False)
@@ -515,7 +507,7 @@ def test_the_sandboxs_own_pages_and_programs_may_ask(sandbox: Sandbox) -> None:
 
 def test_a_link_on_another_site_may_lead_to_a_page(sandbox: Sandbox) -> None:
     for path in PAGES:
-        assert get(sandbox, path, headers={"Sec-Fetch-Site": "cross-site", "Accept": "text/html"}).ok
+        assert get(sandbox, path, headers={"Sec-Fetch-Site": "cross-site"}).ok
 
 
 def test_websites_may_call_the_beacons(sandbox: Sandbox) -> None:
@@ -532,7 +524,7 @@ def test_websites_may_call_the_beacons(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("host", ["localhost", "evil.example"])
 def test_no_answer_loads_anything_from_elsewhere_or_is_framed(sandbox: Sandbox, path: str, host: str) -> None:
     """Refusals, errors and what is not found, too."""
-    with get(sandbox, path, headers={"Host": host, "Accept": "text/html"}, stream=True) as answer:
+    with get(sandbox, path, headers={"Host": host}, stream=True) as answer:
         policy = answer.headers["content-security-policy"]
         assert policy.split("; ") == [
             "default-src 'none'",
@@ -553,17 +545,17 @@ def test_no_answer_loads_anything_from_elsewhere_or_is_framed(sandbox: Sandbox, 
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_browsers_get_the_page(sandbox: Sandbox, path: str) -> None:
-    answer = get(sandbox, path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+def test_there_is_a_page(sandbox: Sandbox, path: str) -> None:
+    answer = get(sandbox, path)
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.text.lower().startswith("<!doctype html>")
 
 
 def test_what_the_pages_load_is_told_as_what_it_is(sandbox: Sandbox) -> None:
     for path, asset in assets().items():
-        answer = get(sandbox, path, headers={"Accept": "text/html"})
+        answer = get(sandbox, path)
         assert (answer.content, answer.headers["content-type"]) == asset
-        head = requests.head(sandbox.endpoint + path, headers={"Accept": "text/html"}, timeout=TIMEOUT)
+        head = requests.head(sandbox.endpoint + path, timeout=TIMEOUT)
         assert head.headers["content-length"] == str(len(asset.content))
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from km_logging import sandbox
-from km_logging.sandbox.assets import MEDIA_TYPES, assets, wants_html
+from km_logging.sandbox.assets import MEDIA_TYPES, assets
 
 PAGES = Path(sandbox.__file__).parent / "pages"
 
@@ -40,38 +38,3 @@ def test_pages_load_only_what_is_there() -> None:
                 target = name.partition("?")[0].partition("#")[0]
                 assert (f"/static/{target[2:]}" if target.startswith("./") else target) in found, (path, name)
         assert not re.search(r"<script(?![^>]*src=)|\son\w+=|\sstyle=", text.partition("<body")[0]), path
-
-
-@pytest.mark.parametrize(
-    "accept",
-    [
-        "text/html",
-        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
-        "text/plain, text/html",
-        "*/*, TEXT/HTML ; q=0.5",
-        "text/html;level=1;q=0.2",
-        "text/plain;q=0.4,text/html;q=0.5",
-    ],
-)
-def test_who_asks_for_html_gets_it(accept: str) -> None:
-    assert wants_html(accept)
-
-
-@pytest.mark.parametrize(
-    "accept",
-    [
-        "",
-        "*/*",
-        "text/*",
-        "text/plain",
-        "text/html;q=0",
-        "text/html;q=",
-        "text/html;q=x",
-        "text/html;q=nan",
-        "text/html;q=0.4,text/plain",
-        "application/json",
-        ",;=,text/htmlx",
-    ],
-)
-def test_who_does_not_ask_for_html_or_prefers_text_gets_text(accept: str) -> None:
-    assert not wants_html(accept)

@@ -1,29 +1,20 @@
-"""The pages in a real browser: calls sent by real handlers, to a real sandbox, seen, filtered, copied and sent there."""
+"""The pages in a real browser: calls of real handlers, in a real sandbox, seen, filtered, copied and sent there."""
 
 from __future__ import annotations
 
-import logging
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from types import SimpleNamespace
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
+from playwright import sync_api as playwright
+from playwright.sync_api import expect
 
 import km_logging as km
 from km_logging.sandbox import Sandbox
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-expect = playwright.expect
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None and os.environ.get("CI") != "true", reason="there is no chromium here"),
-    pytest.mark.timeout(120),
-]
+from support.system import need
 
 #: Without them the browser calls home at each start; as root it has no sandbox of its own.
 FLAGS = (
@@ -36,8 +27,9 @@ HOSTILE = """</script><img src=x onerror="document.title='owned'"><b>'"&amp;\u20
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[playwright.Browser]:
+    chromium = need("chromium")
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = started.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
 
@@ -239,7 +231,9 @@ def test_pages_are_readable_in_light_and_dark_and_fit_a_narrow_screen(open_page,
     if path != "/builder":
         expect(page.locator(".call")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    ground, ink = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
+    ground, ink = page.evaluate(
+        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    )
     assert (_luminance(ground) < _luminance(ink)) == (scheme == "dark")
     assert _contrast(ground, ink) >= 7
 
@@ -332,21 +326,22 @@ def _calls(made: list[km.Call]) -> list[tuple[object, ...]]:
     return [(it.kind, it.person, it.name, it.identity, it.properties) for it in made]
 
 
-NASTY = ['q"uo\'te', "back\\slash\n", "Zoë \U0001f600", "{brace} %s %(x)s", "a&b=c+d/e?f#g", "\u2028", "~*'()!", " "]
+NASTY = ["q\"uo'te", "back\\slash\n", "Zoë \U0001f600", "{brace} %s %(x)s", "a&b=c+d/e?f#g", "\u2028", "~*'()!", " "]
 
 
 @pytest.mark.parametrize("text", NASTY)
 def test_every_form_of_a_call_says_the_same_call(open_page, sandbox, text):
     """What is copied is pasted: the URL is requested, the lines are run, the assertion is checked."""
-    beacon(sandbox, "/e", _k="k", _p=text, _n=text, _t="1262304000", _d="1", plan=text, **{text + "x": "1", "class": "2"})
+    properties = {"plan": text, text + "x": "1", "class": "2"}
+    beacon(sandbox, "/e", _k="k", _p=text, _n=text, _t="1262304000", _d="1", **properties)
     beacon(sandbox, "/s", _k="k", _p=text, plan=text)
     beacon(sandbox, "/a", _k="k", _p=text, _n=text + "2")
     [*originals] = sandbox.calls
     page = open_page()
     forms = page.evaluate(
         """async (calls) => {
-            const forms = await import("/static/forms.js");
-            return calls.map((it) => [forms.asURL(it, ""), forms.asLogLine(it), forms.asStructlogLine(it), forms.asAssertion(it)]);
+            const { asURL, asLogLine, asStructlogLine, asAssertion } = await import("/static/forms.js");
+            return calls.map((it) => [asURL(it, ""), asLogLine(it), asStructlogLine(it), asAssertion(it)]);
         }""",
         [call.as_dict() for call in originals],
     )
@@ -361,10 +356,8 @@ def test_every_form_of_a_call_says_the_same_call(open_page, sandbox, text):
         with pytest.raises(AssertionError):
             exec(assertion, {"km_calls": []})
         for statement in (line, structlog_line):
-            said: list[tuple[str, dict[str, object]]] = []
-            say = SimpleNamespace(info=lambda message, extra=None, _said=said, **fields: _said.append((message, extra or fields)))
-            exec(statement, {"km": km, "logger": say, "log": say})
-            [(message, fields)] = said
+            say = SimpleNamespace(info=lambda message, extra=None, **fields: (message, extra or fields))
+            message, fields = eval(statement, {"km": km, "logger": say, "log": say})
             assert fields["km"]["person"] == original.person
             assert fields["km"].get("properties", {}) == original.properties
             assert original.kind != "event" or message == original.name
@@ -424,7 +417,7 @@ def test_the_builder_sends_to_the_sandbox_and_keeps_the_key(open_page, sandbox):
     asked: list[str] = []
     page.on("request", lambda it: asked.append(it.url))
     page.get_by_label("API key").fill("very-secret")
-    page.get_by_label("Event name").fill("Bought: tea, \"green\"")
+    page.get_by_label("Event name").fill('Bought: tea, "green"')
     page.get_by_role("button", name="Send to this sandbox").click()
     expect(page.locator("#sent")).to_contain_text("Sent")
     [call] = sandbox.calls
