@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-__all__ = ["THREAD_NAME", "cloak_records", "here", "is_our_thread", "is_ours"]
+__all__ = ["THREAD_NAME", "as_ours", "cloak_records", "here", "is_our_thread", "is_ours"]
 
 #: How the names of all our threads begin.
 THREAD_NAME = "km_logging-"
@@ -25,6 +26,16 @@ class _Here(threading.local):
 
 
 here = _Here()
+
+
+@contextmanager
+def as_ours() -> Iterator[None]:
+    """Do something in the caller's thread as if it were one of ours."""
+    before, here.ours = here.ours, True
+    try:
+        yield
+    finally:
+        here.ours = before
 
 
 def is_ours(record: logging.LogRecord) -> bool:

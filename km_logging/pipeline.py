@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from km_logging import process
+from km_logging import process, wire
 from km_logging.calls import Call, Problem
+from km_logging.capturing import captures
 from km_logging.deadline import Deadline
 from km_logging.delivery import Delivery
-from km_logging.guard import here
+from km_logging.guard import as_ours, here
 from km_logging.intake import Intake
 from km_logging.ledger import Ledger
 from km_logging.listener import Listener
@@ -108,6 +109,8 @@ class Pipeline:
 
     def put(self, item: Taken | Snapshot | Call) -> bool:
         """Take a call; false if there is no room for it."""
+        if captures:
+            return self._capture(item)
         if self._put_now is None or self._intake.is_deep:
             return self._enqueue(item)
         return self._commit(item, self._put_now)
@@ -137,10 +140,30 @@ class Pipeline:
 
     def put_problem(self, problem: Problem) -> None:
         """Have the listener say a problem, so that no callback runs in the caller's thread."""
+        if captures:
+            self._capture_problem(problem)
+            return
         if len(self.calls) < self.settings.capacity + PROBLEMS and not self.is_over:
             self.calls.put_nowait(problem)
             if not self.is_running:
                 self.start()
+
+    # The same while a test captures calls: everything happens here and now, and no thread is started.
+
+    def _capture(self, item: Taken | Snapshot | Call) -> bool:
+        with as_ours():  # as in the listener's thread: what a callback logs is never tracked
+            request = self._intake.request(item, self._capture_problem)
+        if request is not None:
+            self.ledger.note_delivered()
+            for capture in captures[-1:]:  # it may have ended just now
+                capture.calls.append(wire.decode(request))
+        return True
+
+    def _capture_problem(self, problem: Problem) -> None:
+        for capture in captures[-1:]:
+            capture.problems.append(problem)
+        with as_ours():
+            self._reporter.report(problem)
 
     def _make_room(self) -> bool:
         overflow = self.settings.overflow

@@ -11,12 +11,14 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from km_logging import helpers, process
 from km_logging.calls import Call, Problem, brief, type_name
+from km_logging.capturing import captures
 from km_logging.errors import ProblemError
 from km_logging.guard import here
 from km_logging.identity import identified
@@ -24,7 +26,7 @@ from km_logging.ledger import Ledger, Stats
 from km_logging.pipeline import Pipeline
 from km_logging.problems import FormattedNames, Reporter
 from km_logging.senders import check_transport
-from km_logging.settings import Settings
+from km_logging.settings import Settings, source
 from km_logging.tagging import Rules, Snapshot, Taken, from_nested
 from km_logging.telling import Told, tell
 
@@ -55,7 +57,7 @@ class Tracker:
     """
 
     def __init__(self, **settings: object) -> None:
-        self._assemble(Settings.resolve(settings, os.environ))
+        self._assemble(_resolved(settings))
 
     def _assemble(self, settings: Settings) -> None:
         check_transport(settings)
@@ -139,7 +141,7 @@ class Tracker:
         if not self._looks_later:
             return False
         pipeline = self._pipeline
-        if not pipeline.is_running or pipeline.is_closed:
+        if captures or not pipeline.is_running or pipeline.is_closed:
             self._admit(taken)
             return True
         self._ledger.taken.add()  # first: it may be delivered in the next moment
@@ -315,7 +317,16 @@ def shared(given: Mapping[str, object]) -> Tracker:
     Raises:
         SettingsError: as for `Tracker`.
     """
-    return _shared.tracker(Settings.resolve(given, os.environ))
+    return _shared.tracker(_resolved(given))
+
+
+def _resolved(given: Mapping[str, object]) -> Settings:
+    """The settings. While a test captures calls none is sent, so no key is needed; without one, `mode` is ``print``."""
+    if not captures or source("api_key", given, os.environ) != "default":
+        return Settings.resolve(given, os.environ)
+    settings = Settings.resolve({**given, "api_key": "none"}, os.environ)
+    needs_key = settings.mode == "live" and settings.deliver
+    return replace(settings, api_key=None, mode="print" if needs_key else settings.mode)
 
 
 def _tracker_of(settings: Settings) -> Tracker:

@@ -11,6 +11,8 @@ import pytest
 
 from support.servers import TrackingServer
 
+pytest_plugins = ["pytester", "km_logging.pytest_plugin"]
+
 # In CI the examples are the same every time: what fails there fails here as well, and is looked for elsewhere.
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI") == "true":
