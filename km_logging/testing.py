@@ -95,7 +95,9 @@ def written(call: Call | Received) -> str:
 
 
 def _is_keyword_argument(name: str) -> bool:
-    return name.isidentifier() and not keyword.iskeyword(name) and name not in {"timestamp", "properties"}
+    # Python would write other letters its own way.
+    is_name = name.isascii() and name.isidentifier() and not keyword.iskeyword(name)
+    return is_name and name not in {"timestamp", "properties"}
 
 
 def finish(endpoint: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import LogCapture, capture_logs
 
@@ -114,13 +114,23 @@ def test_it_is_in_the_list_when_the_log_call_returns_and_no_thread_is_started(tr
     assert server.targets == []
 
 
-def test_afterwards_calls_are_sent_as_before(tracker, server):
-    tracker.event("before", "Signed Up")
-    with capture_calls() as calls:
-        tracker.event("inside", "Signed Up")
-    tracker.event("after", "Signed Up")
+@pytest.mark.parametrize("by", ["handler", "processor", "tracker"])
+def test_before_and_afterwards_calls_are_sent(by, tracker, logger, server):
+    """By a front end whose threads run already."""
+    logger.addHandler(km.KissmetricsHandler(tracker=tracker))
+    processor = km.KissmetricsProcessor(tracker=tracker)
+    say = {
+        "handler": lambda person: logger.info("Signed Up", extra=km.event(person)),
+        "processor": lambda person: processor(None, "info", {"event": "Signed Up", **km.event(person)}),
+        "tracker": lambda person: tracker.event(person, "Signed Up"),
+    }[by]
+    say("before")
     assert tracker.flush(GUARD)
-    assert sorted(people(server)) == ["after", "before"]
+    with capture_calls() as calls:
+        say("inside")
+    say("after")
+    assert tracker.flush(GUARD)
+    assert people(server) == ["before", "after"]
     assert [call.person for call in calls] == ["inside"]
     assert tracker.stats().delivered == 3
 
@@ -157,13 +167,14 @@ def test_it_ends_however_the_block_ends(exception, tracker, server):
 
 
 def test_the_innermost_capture_gets_the_calls(tracker):
-    """Two that hold the same are not taken for each other."""
+    """Two that hold the same, as at their beginning, are not taken for each other."""
     with capture_calls() as outer:
+        with capture_calls() as empty:
+            pass
         with capture_calls() as inner:
             tracker.event("inner", "Signed Up")
         tracker.event("outer", "Signed Up")
-    assert [call.person for call in inner] == ["inner"]
-    assert [call.person for call in outer] == ["outer"]
+    assert [[call.person for call in calls] for calls in (outer, empty, inner)] == [["outer"], [], ["inner"]]
 
 
 # Who is captured.
@@ -360,6 +371,22 @@ def test_without_strict_problems_are_collected_counted_said_and_handed_over(capl
     assert calls == []
 
 
+def test_what_on_problem_logs_is_never_tracked(logger):
+    """Not even where that is a problem again."""
+
+    def on_problem(problem: km.Problem) -> None:
+        handed.append(problem)
+        logger.info("Refused", extra=km.event("bob"))
+        logger.info("Refused", extra=km.event(""))
+
+    handed: list[km.Problem] = []
+    with capture_calls() as calls:
+        logger.addHandler(km.KissmetricsHandler(on_problem=on_problem))
+        logger.info("Signed Up", extra=km.event(""))
+    assert (calls, handed) == ([], calls.problems)
+    assert len(handed) == 1
+
+
 def test_many_names_that_differ_only_in_digits_are_a_problem_here_too():
     with capture_calls() as calls, km.Tracker() as tracker:
         for number in range(25):
@@ -545,6 +572,8 @@ CALLS = st.one_of(
 )
 
 
+@example([km.Call("set", "bob", timestamp=NOON, properties={"\ufb00": "a ligature is two letters to Python"})])
+@example([km.Call("set", "bob", timestamp=NOON, properties={"self": "1", "person": "2", "timestamp": "3"})])
 @given(st.lists(CALLS, max_size=3))
 def test_what_is_shown_of_calls_can_be_run_and_makes_the_same_calls(expected):
     """Each in one line, whatever its texts hold."""
