@@ -613,9 +613,8 @@ def test_a_call_itself_shows_no_value_still():
 
 def test_finish_delivers_what_is_left_ends_the_threads_and_the_next_call_starts_them_again(server):
     """Of the trackers of this endpoint only, also of one that nobody holds any more."""
-    key = uuid.uuid4().hex
-    tracker_for(server.endpoint, api_key=key).event("forgotten", "Signed Up")
-    before = {thread for thread in threading.enumerate() if not thread.name.startswith("km_logging")}
+    before = set(threading.enumerate())
+    tracker_for(server.endpoint, api_key=uuid.uuid4().hex).event("forgotten", "Signed Up")
     with TrackingServer() as other, tracker_for(other.endpoint) as elsewhere, tracker_for(server.endpoint) as tracker:
         elsewhere.event("bob", "Signed Up")
         tracker.event("ann", "Signed Up")
@@ -628,7 +627,8 @@ def test_finish_delivers_what_is_left_ends_the_threads_and_the_next_call_starts_
         assert tracker.flush(GUARD)
         assert len(server.targets) == 3
     finish(server.endpoint)
-    eventually(lambda: not any(t.name.startswith("km_logging") for t in set(threading.enumerate()) - before))
+    left = lambda: {thread.name for thread in set(threading.enumerate()) - before}  # noqa: E731 - asked again
+    eventually(lambda: not any(name.startswith("km_logging") for name in left()), "the end of the threads")
 
 
 def test_finish_waits_no_longer_than_drain_timeout(capsys):
