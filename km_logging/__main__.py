@@ -11,6 +11,8 @@ def main() -> None:
     """Run the command line; without the extra ``cli``, say in one line how to install it."""
     try:
         from km_logging.commands import run  # the extra may be missing
+    except KeyboardInterrupt:
+        sys.exit("Aborted!")  # as click says it later
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"click", "rich"}:
             raise

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-__all__ = ["Answer", "Breaker", "Throttle", "Verdict", "backoff", "retry_after", "verdict"]
+__all__ = ["Answer", "Breaker", "Throttle", "Verdict", "backoff", "remedy", "retry_after", "verdict"]
 
 #: First delay before another try, and the longest one, in seconds; the real one is a random part of it (full jitter).
 FIRST_DELAY = 0.5
@@ -75,6 +75,25 @@ def verdict(answer: Answer) -> Verdict:
     """What the answer means for its call, by the table `VERDICTS`."""
     status = answer.status or 0
     return next(verdict for _, fits, verdict in VERDICTS if fits(answer, status))
+
+
+#: From an answer that is not "delivered" to what a person may do about it; the first row that fits.
+REMEDIES: tuple[tuple[Callable[[Answer, int], bool], str], ...] = (
+    (lambda answer, _: answer.status is None, "check endpoint, network and proxy"),
+    (
+        lambda answer, status: status == 200 and answer.is_html,
+        "another server's page came back: log in to the network, or check endpoint",
+    ),
+    (lambda _, status: 300 <= status < 400, "set endpoint to where the server really is"),
+    (lambda _, status: 401 <= status <= 407, "check endpoint and proxy: the tracking server asks for no login"),
+    (lambda _, status: status in {400, 413, 414, 431}, "look at the request: km-logging url prints it"),
+    (lambda *_: True, "the server cannot take it just now: try again later, or for longer"),
+)
+
+
+def remedy(answer: Answer) -> str:
+    """What a person may do about an answer that is not "delivered", by the table `REMEDIES`."""
+    return next(remedy for fits, remedy in REMEDIES if fits(answer, answer.status or 0))
 
 
 def backoff(failures: int, jitter: float) -> float:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from km_logging import policy
-from km_logging.policy import Answer, Breaker, Throttle, Verdict, backoff, retry_after, verdict
+from km_logging.policy import Answer, Breaker, Throttle, Verdict, backoff, remedy, retry_after, verdict
 
 NOW = 1_262_304_000.0  # 2010-01-01
 DELIVERED, RETRY, REJECT = Verdict.DELIVERED, Verdict.RETRY, Verdict.REJECT
@@ -360,3 +360,21 @@ def test_delivery_never_takes_more_than_its_share_and_what_it_saved_up(share, at
         assert spent <= share * (now + policy.BURST) + 1e-6
         now += idle
         throttle, spent = throttle.began(share, now).ended(cpu, 1, share), spent + cpu
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Answer(None, error="ReadTimeout"), "network and proxy"),
+        (Answer(200, is_html=True), "log in"),
+        (Answer(502, is_html=True), "try again later"),
+        (Answer(301), "set endpoint"),
+        (Answer(407), "asks for no login"),
+        (Answer(413), "km-logging url"),
+        (Answer(408), "try again later"),
+        (Answer(429), "try again later"),
+        (Answer(500), "try again later"),
+    ],
+)
+def test_each_answer_that_is_not_delivered_has_a_remedy(answer, words):
+    assert words in remedy(answer)

@@ -10,10 +10,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 import km_logging as km
+from km_logging.commands.terminal import console
 
 if TYPE_CHECKING:
     from km_logging.sandbox.checks import Received
@@ -29,7 +28,9 @@ API_KEY = "demo-key"
 
 @click.command()
 def demo() -> None:
-    r"""Start a sandbox, run an application that logs, and show what arrived.
+    r"""See the whole way, once, on this machine.
+
+    Starts a sandbox, runs an application that logs through dictConfig and structlog, and shows what arrived.
 
     \b
     Example:
@@ -97,6 +98,8 @@ def _application_with_structlog(endpoint: str) -> int:
 
 
 def _show(received: list[Received]) -> None:
+    from rich.table import Table  # so that the other commands start faster
+
     click.echo("\nWhat the sandbox received:\n")
     table = Table("call", "person", "name or identity", box=None)
     table.add_column("properties", overflow="fold")
@@ -104,4 +107,4 @@ def _show(received: list[Received]) -> None:
     for call in sorted(received, key=lambda call: (call.person, call.kind)):
         properties = ", ".join(f"{name}={value}" for name, value in call.properties.items())
         table.add_row(call.kind, call.person, call.name or call.identity, properties, str(call.timestamp or ""))
-    Console(markup=False).print(table)
+    console().print(table)

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import click
-from rich.console import Console
 
 from km_logging.addresses import OutboxAddress
 from km_logging.commands import options
+from km_logging.commands.terminal import console
 from km_logging.errors import OutboxError
 from km_logging.ledger import Stats
 from km_logging.outbox.election import is_won
@@ -37,11 +37,13 @@ IN_A_LOG = 60.0
 @click.option("--senders", type=int, help="Most requests under way; else KM_SENDERS, else 16.")
 @click.option("--cpu-share", type=float, help="Most of one core to use; else KM_CPU_SHARE, else 1.")
 @click.option("--retry-for", type=float, help="Seconds that a call is tried; else KM_RETRY_FOR, else 7 days.")
+@options.quiet
 @options.as_json
-def relay(outbox: OutboxAddress, *, once: bool, drain: bool, as_json: bool, **given: object) -> None:
-    r"""Deliver from an outbox, until told to stop by SIGTERM or Ctrl-C.
+def relay(outbox: OutboxAddress, *, once: bool, drain: bool, quiet: bool, as_json: bool, **given: object) -> None:
+    r"""Deliver from an outbox until told to stop.
 
-    One process delivers from a file; if that is another one, this one takes over when it ends. The file is never made.
+    SIGTERM and Ctrl-C do. One process delivers from a file; if that is another one, this one takes over when it ends.
+    The file is never made.
 
     \b
     Examples:
@@ -56,19 +58,21 @@ def relay(outbox: OutboxAddress, *, once: bool, drain: bool, as_json: bool, **gi
     relaying = Relay(Settings.resolve(given, os.environ))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: relaying.stop())
-    _showing(relaying)
+    if not quiet:
+        _showing(relaying)
     try:
         (relaying.run_once if once else relaying.drain if drain else relaying.run)()
     finally:
         is_other = not relaying.leads and is_won(outbox.path)
         stats = relaying.close()
     left = relaying.waiting()
-    _print(stats, left, as_json=as_json)
-    if is_other and not as_json:
-        click.echo("Another process delivers from this outbox.", err=True)
     # What another process delivers, and what is left on request, is no failure.
-    failed = stats.dropped or (left and not is_other)
-    sys.exit(1 if (once or drain) and failed else 0)
+    has_failed = (once or drain) and bool(stats.dropped or (left and not is_other))
+    if not quiet or has_failed:
+        _print(stats, left, as_json=as_json)
+    if is_other and not (as_json or quiet):
+        click.echo("Another process delivers from this outbox.", err=True)
+    sys.exit(1 if has_failed else 0)
 
 
 def _showing(relaying: Relay) -> None:
@@ -85,14 +89,14 @@ def _showing(relaying: Relay) -> None:
 
 
 def _on_terminal(relaying: Relay) -> Callable[[], None]:
-    console = Console(stderr=True)
+    terminal = console(stderr=True)
 
     def show() -> None:
         stats = relaying.stats()
         role = "delivers" if relaying.leads else "waits for another process to end"
         line = f"{role}: {stats.delivered:,} delivered, {relaying.waiting():,} waiting, {stats.retried:,} retried"
         error = f" ({stats.last_error})" if stats.last_error and stats.pending else ""
-        console.print(f"\r{line}{error}\x1b[K", end="", markup=False, highlight=False, soft_wrap=True)
+        terminal.print(f"\r{line}{error}\x1b[K", end="", soft_wrap=True)
 
     return show
 

@@ -13,7 +13,9 @@ __all__ = ["sandbox"]
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="NAME", help="A Host that may read the API.")
 @click.option("--db", metavar="FILE", help="Keep calls in this file (SQLite) from one start to the next.")
 def sandbox(host: str, port: int, allow_hosts: tuple[str, ...], db: str | None) -> None:
-    r"""Run a local tracking server that checks every call and shows what it got.
+    r"""Run a local tracking server.
+
+    It checks every call, and shows what it got.
 
     \b
     Example:
