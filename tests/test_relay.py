@@ -275,24 +275,26 @@ def test_outbox_shows_what_waits_and_what_is_dead(dead):
     ]
 
 
+def export(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return km_logging("outbox", "export", "--format", "calls", f"sqlite:///{path}", *arguments)
+
+
 def test_what_is_exported_can_be_logged_again(dead, tmp_path):
-    """Each line is what a record's field km takes; the file is for its owner only, even if it was not."""
+    """In the format calls each line is an ``extra``; the file is for its owner only, even if it was not."""
     (tmp_path / "calls.jsonl").touch(0o644)
-    assert km_logging("outbox", "export", f"sqlite:///{dead}", "-o", str(tmp_path / "calls.jsonl")).returncode == 0
+    assert export(dead, "-o", str(tmp_path / "calls.jsonl")).returncode == 0
     assert (tmp_path / "calls.jsonl").stat().st_mode & 0o777 == 0o600
     lines = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
     assert len(lines) == 4
     mode = Path(os.devnull).stat().st_mode
-    assert km_logging("outbox", "export", f"sqlite:///{dead}", "-o", os.devnull).returncode == 0
+    assert export(dead, "-o", os.devnull).returncode == 0
     assert Path(os.devnull).stat().st_mode == mode
     fresh = tmp_path / "fresh.db"
     with km.Tracker(outbox=f"sqlite:///{fresh}", deliver=False, strict=True) as tracker:
         handler = km.KissmetricsHandler(tracker=tracker)
         for line in lines:
-            handler.handle(logging.makeLogRecord({"km": line}))
-    assert km_logging("outbox", "export", f"sqlite:///{fresh}").stdout.splitlines() == [
-        json.dumps(line) for line in lines
-    ]
+            handler.handle(logging.makeLogRecord(line))
+    assert export(fresh).stdout.splitlines() == [json.dumps(line) for line in lines]
 
 
 def test_retry_has_dead_calls_tried_again_by_whoever_delivers(dead, server):

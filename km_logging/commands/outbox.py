@@ -15,13 +15,12 @@ from itertools import islice
 from typing import Any, TextIO
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from km_logging import wire
+from km_logging import lines, wire
 from km_logging.addresses import OutboxAddress
 from km_logging.calls import Call
 from km_logging.commands import options
+from km_logging.commands.terminal import console, printable
 from km_logging.errors import OutboxError
 from km_logging.outbox.database import Database, Row, fault_of
 from km_logging.outbox.election import is_won
@@ -30,16 +29,13 @@ __all__ = ["outbox"]
 
 _DEAD = click.option("--dead", is_flag=True, help="Only calls that the server refused for their own sake.")
 
-#: Where there is no terminal, no line is broken, in characters.
-WIDE = 2_000
-
 #: How long to wait while another process writes, in seconds.
 PATIENCE = 10.0
 
 
 @click.group()
 def outbox() -> None:
-    r"""Look into an outbox: what waits in it, what is dead, and who delivers.
+    r"""Look into an outbox, and mend it.
 
     \b
     Example:
@@ -62,7 +58,12 @@ def _opened(address: OutboxAddress) -> Iterator[Database]:
 @options.outbox
 @options.as_json
 def status(outbox: OutboxAddress, *, as_json: bool) -> None:
-    """How many calls wait, since when, how many are dead, and whether anybody delivers."""
+    r"""How many calls wait, and whether anybody delivers them.
+
+    \b
+    Example:
+      km-logging outbox status sqlite:////var/lib/app/km.db --json
+    """
     with _opened(outbox) as file:
         waiting, dead, size = file.count(), file.count(dead=True), file.size
         first = next(file.each(dead=False), None)
@@ -85,23 +86,24 @@ def status(outbox: OutboxAddress, *, as_json: bool) -> None:
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Most calls shown.")
 @options.as_json
 def list_(outbox: OutboxAddress, *, dead: bool, limit: int, as_json: bool) -> None:
-    """The calls that wait, and those that are dead; oldest first."""
+    r"""The calls that wait or are dead, oldest first.
+
+    \b
+    Example:
+      km-logging outbox list --dead --limit 100 sqlite:///km.db
+    """
     with _opened(outbox) as file:
         rows = list(islice(file.each(dead=dead or None), limit))
         total = file.count(dead=True) + (0 if dead else file.count())
     if as_json:
         click.echo(json.dumps([_listed(row) for row in rows]))
         return
+    from rich.table import Table  # so that the other commands start faster
+
     table = Table("accepted", "state", "kind", "person", "name", "time", box=None)
     for row in rows:
-        call = wire.decode(row.request)
-        happened = _moment(call.timestamp) if call.timestamp else "-"
-        named = call.name or call.identity or "-"
-        table.add_row(_moment(row.accepted_at), _state(row), call.kind, call.person, named, happened)
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(table)
+        table.add_row(_moment(row.accepted_at), _state(row), *map(printable, _shown(row)))
+    console(may_be_wide=True).print(table)
     if total > len(rows):
         click.echo(f"{total - len(rows):,} more: --limit shows them.", err=True)
 
@@ -109,18 +111,54 @@ def list_(outbox: OutboxAddress, *, dead: bool, limit: int, as_json: bool) -> No
 @outbox.command()
 @options.outbox
 @_DEAD
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["kissmetrics", "calls"]),
+    default="kissmetrics",
+    show_default=True,
+    help="As Kissmetrics imports them, or as the helpers return them.",
+)
 @click.option("-o", "--output", metavar="FILE", help="A file, made for its owner only; without it, stdout.")
-def export(outbox: OutboxAddress, output: str | None, *, dead: bool) -> None:
-    """Write the calls as lines of JSON, in the form that a log record's field km takes."""
-    with _opened(outbox) as file, _private(output) as lines:
+def export(outbox: OutboxAddress, form: str, output: str | None, *, dead: bool) -> None:
+    r"""Write the calls as lines of JSON; they stay in the outbox.
+
+    The format kissmetrics is for uploading a backlog by hand, the format calls for km-logging send; km-logging replay
+    reads both. Whatever is sent again is counted once, since it has its time.
+
+    \b
+    Examples:
+      km-logging outbox export -o calls.json sqlite:////var/lib/app/km.db
+      km-logging outbox export --format calls --dead sqlite:///km.db
+    """
+    write = lines.call_line if form == "calls" else lines.import_line
+    damaged = lacking = 0
+    with _opened(outbox) as file, _private(output) as stream:
         for row in file.each(dead=dead or None):
-            lines.write(json.dumps(_told(wire.decode(row.request))) + "\n")
+            call = _call(row)
+            if call is None:
+                damaged += 1
+                continue
+            stream.write(write(call) + "\n")
+            lacking += form == "kissmetrics" and bool(lines.left_out(call))
+        stream.flush()
+    if damaged:
+        click.echo(f"km-logging: {_calls(damaged)} left out as damaged: km-logging outbox list shows them", err=True)
+    if lacking:
+        message = f"{_calls(lacking)} without the property '_p2', which would make an alias of its line"
+        click.echo(f"km-logging: {message}: --format calls keeps it", err=True)
+    sys.exit(1 if damaged or lacking else 0)
 
 
 @outbox.command()
 @options.outbox
 def retry(outbox: OutboxAddress) -> None:
-    """Have dead calls tried again."""
+    r"""Have dead calls tried again.
+
+    \b
+    Example:
+      km-logging outbox retry sqlite:///km.db
+    """
     with _opened(outbox) as file:
         revived = file.revive(time.time())
     click.echo(f"{_calls(revived)} to be tried again.")
@@ -132,9 +170,11 @@ def retry(outbox: OutboxAddress) -> None:
 @_DEAD
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 def purge(outbox: OutboxAddress, *, person: str | None, dead: bool, yes: bool) -> None:
-    r"""Forget calls for good: their bytes leave the file, with those of all that was delivered before.
+    r"""Forget calls for good.
 
-    A process that delivers just now may have read the next few hundred calls already.
+    Their bytes leave the file, with those of all that was delivered before. With --person, damaged calls are forgotten
+    as well: they may name anybody, and cannot be delivered. A process that delivers just now may have read the next
+    few hundred calls already.
 
     \b
     Examples:
@@ -142,11 +182,7 @@ def purge(outbox: OutboxAddress, *, person: str | None, dead: bool, yes: bool) -
       km-logging outbox purge --dead --yes sqlite:///km.db
     """
     with _opened(outbox) as file:
-        numbers = [
-            row.number
-            for row in file.each(dead=dead or None)
-            if person is None or person in _people(wire.decode(row.request))
-        ]
+        numbers = [row.number for row in file.each(dead=dead or None) if person is None or _may_name(row, person)]
         if person is None and not yes:
             click.confirm(f"Forget {_calls(len(numbers))} not delivered yet?", abort=True, err=True)
         file.purge(numbers)
@@ -169,20 +205,31 @@ def _private(path: str | None) -> Iterator[TextIO]:
         yield file
 
 
-def _people(call: Call) -> tuple[str, str | None]:
-    return call.person, call.identity
+def _call(row: Row) -> Call | None:
+    """The call of a row; None if the row is damaged."""
+    try:
+        return wire.decode(row.request) if row.request.isascii() else None
+    except (ValueError, LookupError):
+        return None
 
 
-def _told(call: Call) -> dict[str, Any]:
-    told: dict[str, Any] = {"call": call.kind, "person": call.person}
-    if call.kind == "alias":
-        return told | {"identity": call.identity}
-    named = {"name": call.name} if call.kind == "event" else {}
-    return told | named | {"timestamp": call.timestamp, "properties": call.properties}
+def _may_name(row: Row, person: str) -> bool:
+    call = _call(row)
+    return call is None or person in (call.person, call.identity)
+
+
+def _shown(row: Row) -> tuple[str, str, str, str]:
+    call = _call(row)
+    if call is None:
+        return "damaged", "-", "-", "-"
+    happened = _moment(call.timestamp) if call.timestamp else "-"
+    return call.kind, call.person, call.name or call.identity or "-", happened
 
 
 def _listed(row: Row) -> dict[str, Any]:
-    return {"accepted_at": row.accepted_at, "state": _state(row), **_told(wire.decode(row.request))}
+    call = _call(row)
+    told = {"call": None} if call is None else lines.nested(call)
+    return {"accepted_at": row.accepted_at, "state": _state(row), **told}
 
 
 def _state(row: Row) -> str:

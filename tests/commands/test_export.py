@@ -1,0 +1,159 @@
+"""``km-logging outbox export``: a backlog as lines of JSON, in both formats, whole, and for its owner only."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import km_logging as km
+from support.commands import km_logging, largest, running
+from support.tracking import GUARD, KEY, people
+
+
+@pytest.fixture
+def outbox(tmp_path) -> str:
+    """A file with one call of each kind, told by an application."""
+    return filled(tmp_path / "km.db")
+
+
+def filled(path: Path, **properties: str) -> str:
+    with km.Tracker(outbox=f"sqlite:///{path}", deliver=False) as tracker:
+        tracker.event("bob", "Signed Up", timestamp=1_262_304_000, properties={"plan": "pro \u2192", **properties})
+        tracker.set("bob", timestamp=1_262_304_000, gender="male")
+        tracker.alias("bob", "bob@bob.com")
+    return f"sqlite:///{path}"
+
+
+IMPORTED = [
+    {"_p": "bob", "_t": 1_262_304_000, "_n": "Signed Up", "plan": "pro \u2192"},
+    {"_p": "bob", "_t": 1_262_304_000, "gender": "male"},
+    {"_p": "bob", "_p2": "bob@bob.com"},
+]
+CALLS = [
+    km.event("bob", "Signed Up", timestamp=1_262_304_000, plan="pro \u2192"),
+    km.set("bob", timestamp=1_262_304_000, gender="male"),
+    km.alias("bob", "bob@bob.com"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [([], IMPORTED), (["--format", "kissmetrics"], IMPORTED), (["--format", "calls"], CALLS)],
+    ids=["default", "kissmetrics", "calls"],
+)
+def test_each_kind_of_call_in_each_format(outbox, arguments, expected):
+    """As Kissmetrics documents its import, or as the helpers return them; in ASCII, and nothing leaves the outbox."""
+    done = km_logging("outbox", "export", outbox, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == expected
+    assert done.stdout.isascii()
+    assert json.loads(km_logging("outbox", "status", outbox, "--json").stdout)["waiting"] == 3
+
+
+def test_what_is_exported_as_calls_can_be_sent(outbox, server):
+    """The whole way by hand: out of the outbox, and to the server."""
+    calls = km_logging("outbox", "export", "--format", "calls", outbox).stdout
+    done = km_logging("send", "-", "--quiet", stdin=calls, KM_API_KEY=KEY, KM_ENDPOINT=server.endpoint)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    relayed = len(server.targets)
+    km_logging("relay", "--once", "--quiet", outbox, KM_API_KEY=KEY, KM_ENDPOINT=server.endpoint)
+    assert sorted(server.targets[:relayed]) == sorted(server.targets[relayed:])
+    assert people(server) == ["bob"] * 6
+
+
+def test_a_property_that_would_make_an_alias_of_an_event_is_said(tmp_path):
+    """Kissmetrics' format has no place for a property named _p2; the other one has."""
+    outbox = filled(tmp_path / "km.db", _p2="eve")
+    done = km_logging("outbox", "export", outbox)
+    assert done.returncode == 1
+    assert [json.loads(line) for line in done.stdout.splitlines()] == IMPORTED
+    assert done.stderr == (
+        "km-logging: 1 call without the property '_p2', which would make an alias of its line: "
+        "--format calls keeps it\n"
+    )
+    done = km_logging("outbox", "export", "--format", "calls", outbox)
+    assert done.returncode == 0
+    assert json.loads(done.stdout.splitlines()[0])["km"]["properties"]["_p2"] == "eve"
+
+
+DAMAGES = [
+    "UPDATE calls SET request = CAST(X'FF' || request AS TEXT) WHERE number = (SELECT min(number) FROM calls)",
+    "UPDATE calls SET request = '/e?_p=bob' WHERE number = (SELECT min(number) FROM calls)",
+    "UPDATE calls SET request = '' WHERE number = (SELECT min(number) FROM calls)",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_call_holds_up_no_other(outbox, damage):
+    """It is counted, shown as what it is, and forgotten with any person, since it may name anybody."""
+    with closing(sqlite3.connect(outbox.removeprefix("sqlite:///"), isolation_level=None)) as file:
+        file.execute(damage)
+    done = km_logging("outbox", "export", outbox)
+    assert done.returncode == 1
+    assert [json.loads(line) for line in done.stdout.splitlines()] == IMPORTED[1:]
+    assert "1 call left out as damaged: km-logging outbox list shows" in done.stderr
+    assert "damaged" in km_logging("outbox", "list", outbox).stdout
+    assert json.loads(km_logging("outbox", "list", "--json", outbox).stdout)[0]["call"] is None
+    assert km_logging("outbox", "purge", "--person", "nobody", outbox).stdout == "1 call forgotten.\n"
+    assert km_logging("outbox", "export", outbox).returncode == 0
+
+
+def test_a_file_that_cannot_be_written_is_said(outbox, tmp_path):
+    done = km_logging("outbox", "export", "-o", str(tmp_path / "nowhere" / "calls"), outbox)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"km-logging: {tmp_path}/nowhere/calls: No such file or directory: "
+        "check the path, its permissions and the disk\n"
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
+def test_a_full_disk_is_said(outbox):
+    """Also where stdout is it, and although so little is written that it waits for the end."""
+    done = km_logging("outbox", "export", "-o", "/dev/full", outbox)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path):
+    """As in `km-logging outbox export .. | head -1`."""
+    with km.Tracker(outbox=f"sqlite:///{tmp_path}/km.db", deliver=False) as tracker:
+        for number in range(2_000):
+            tracker.set("bob", timestamp=1_262_304_000 + number, text="x" * 200)
+    with running("outbox", "export", f"sqlite:///{tmp_path}/km.db") as process:
+        guard = threading.Timer(60, process.kill)
+        guard.start()
+        assert json.loads(process.stdout.readline())["_p"] == "bob"
+        process.stdout.close()
+        process.wait()
+        guard.cancel()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+def test_names_of_others_do_not_steer_the_terminal(tmp_path):
+    """Control characters in what was logged are shown as escapes."""
+    with km.Tracker(outbox=f"sqlite:///{tmp_path}/km.db", deliver=False) as tracker:
+        tracker.event("bob\x1b[2J", "Signed\x07 \u202eUp \u2192", timestamp=1_262_304_000)
+    shown = km_logging("outbox", "list", f"sqlite:///{tmp_path}/km.db").stdout
+    assert "bob\\x1b[2J" in shown
+    assert "Signed\\x07 \\u202eUp \u2192" in shown
+
+
+def test_a_large_outbox_is_exported_little_by_little(tmp_path):
+    """5 MB of calls: the process becomes no larger than for one of them."""
+
+    def size(name: str, calls: int) -> int:
+        outbox = f"sqlite:///{tmp_path}/{name}.db"
+        with km.Tracker(outbox=outbox, deliver=False, drain_timeout=GUARD) as tracker:
+            for number in range(calls):
+                tracker.set("bob", timestamp=1_262_304_000 + number, text="x" * 200)
+        return largest("outbox", "export", "-o", str(tmp_path / name), outbox)
+
+    assert size("many", 20_000) < size("one", 1) + 2_048
+    assert len((tmp_path / "many").read_bytes().splitlines()) == 20_000
