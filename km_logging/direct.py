@@ -35,8 +35,8 @@ class Outcome:
     """What became of one call.
 
     Attributes:
-        what: ``delivered``; ``refused``, since it cannot be told; ``withheld``, by `before_send`; ``rejected``, by the
-            server for its own sake; ``expired``, since it could not be delivered in time.
+        what: ``delivered``, or ``printed`` in that mode; ``refused``, since it cannot be told; ``withheld``, by
+            `before_send`; ``rejected``, by the server for its own sake; ``expired``, not delivered in time.
         message: the answer, or what is wrong.
         remedy: what to do about it; empty if it was delivered.
         status: the HTTP status, or None if there was no answer.
@@ -46,6 +46,19 @@ class Outcome:
     message: str
     remedy: str = ""
     status: int | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the call is where it should go."""
+        return self.what in {"delivered", "printed"}
+
+    @property
+    def words(self) -> str:
+        """What became of it, for people."""
+        return _WORDS.get(self.what, self.what)
+
+
+_WORDS = {"printed": "printed, not sent", "refused": "not sent", "expired": "not delivered"}
 
 
 class Direct:
@@ -110,6 +123,8 @@ class Direct:
             if verdict is Verdict.DELIVERED or is_over:
                 break
             time.sleep(pause)
+        if self._settings.mode == "print":
+            return Outcome("printed", "mode is 'print'")
         if verdict is Verdict.DELIVERED:
             return Outcome("delivered", str(answer), status=answer.status)
         what = "rejected" if verdict is Verdict.REJECT else "expired"

@@ -16,7 +16,7 @@ from km_logging.calls import MAX_NAME, brief
 from km_logging.errors import SettingsError
 from km_logging.values import Untold, bad_name, unfold
 
-__all__ = ["SETTINGS", "Setting", "Settings", "source"]
+__all__ = ["SETTINGS", "Setting", "Settings", "resolved", "source"]
 
 DAY = 86_400.0
 
@@ -256,7 +256,7 @@ class Settings:
                 near = difflib.get_close_matches(name, SETTINGS, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(SETTINGS)}"
                 raise SettingsError(f"unknown setting {name!r}: {hint}")
-        values: dict[str, Any] = {name: _resolved(name, given, environ) for name in SETTINGS}
+        values: dict[str, Any] = {name: resolved(name, given, environ) for name in SETTINGS}
         lasts = values["outbox"] != "memory:"
         if values["retry_for"] is None:
             values["retry_for"] = RETRY_FOR_LASTING if lasts else RETRY_FOR
@@ -284,7 +284,8 @@ def source(name: str, given: Mapping[str, object], environ: Mapping[str, str]) -
     return variable if variable and environ.get(variable) else "default"
 
 
-def _resolved(name: str, given: Mapping[str, object], environ: Mapping[str, str]) -> object:
+def resolved(name: str, given: Mapping[str, object], environ: Mapping[str, str]) -> object:
+    """The value of one setting, checked by itself; arguments and error as for `Settings.resolve`."""
     setting = SETTINGS[name]
     origin = source(name, given, environ)
     if origin == "default":

@@ -27,6 +27,7 @@ from km_logging.values import ATOMS, MAX_MEMBERS, Untold, plain, unfold
 
 __all__ = [
     "NESTED_FIELDS",
+    "RECORD_FIELDS",
     "Rules",
     "Snapshot",
     "Taken",

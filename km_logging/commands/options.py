@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 import click
@@ -12,7 +14,7 @@ from km_logging.addresses import OutboxAddress, parse_outbox
 from km_logging.errors import SettingsError
 from km_logging.settings import Settings
 
-__all__ = ["as_json", "destination", "outbox", "quiet", "settings"]
+__all__ = ["as_json", "destination", "moment", "outbox", "quiet", "settings"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,3 +53,24 @@ outbox = click.argument("outbox", metavar="OUTBOX", callback=_address)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print only what went wrong.")
+
+
+def moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
+    """The callback of an option that takes a time: Unix seconds, or ISO 8601, local if it names no zone."""
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = _seconds(text)
+    if not math.isfinite(seconds):
+        raise click.BadParameter("give Unix seconds, or a time such as 2010-01-01T00:00:00Z")
+    return seconds
+
+
+def _seconds(text: str) -> float:
+    try:
+        # Before 3.11, fromisoformat() does not know the Z.
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return math.nan

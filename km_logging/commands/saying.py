@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from km_logging import helpers, lines
 from km_logging.calls import Problem
+from km_logging.commands import options
 
 __all__ = ["Said", "add_subcommands", "place"]
 
@@ -87,27 +86,6 @@ _HELP = {
 }
 
 
-def _seconds(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = _moment(text)
-    if not math.isfinite(seconds):
-        raise click.BadParameter("give Unix seconds, or a time such as 2010-01-01T00:00:00Z")
-    return seconds
-
-
-def _moment(text: str) -> float:
-    """Unix time of an ISO 8601 text, a local one if it names no zone; NaN if it is none."""
-    try:
-        # Before 3.11, fromisoformat() does not know the Z.
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return math.nan
-
-
 def _pairs(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
     pairs = {}
     for text in texts:
@@ -136,7 +114,7 @@ _PROPERTIES = click.option(
 _TIMESTAMP = click.option(
     "-t",
     "--timestamp",
-    callback=_seconds,
+    callback=options.moment,
     metavar="TIME",
     help="Unix seconds or ISO 8601, local if it names no zone; without it, now.",
 )

@@ -19,15 +19,6 @@ from km_logging.settings import Settings
 
 __all__ = ["send"]
 
-#: What became of a call, in words.
-_WORDS = {
-    "delivered": "delivered",
-    "printed": "printed, not sent",
-    "refused": "not sent",
-    "rejected": "rejected",
-    "expired": "not delivered",
-}
-
 _RETRY_FOR = click.option(
     "--retry-for",
     type=click.FloatRange(0),
@@ -67,11 +58,11 @@ def _send(
     each = None
     with Direct(settings) as direct, interruptible() as check:
         for each in said:
-            outcome = _outcome(direct, each, retry_for, settings.mode)
+            request = direct.request(each.call)
+            outcome = direct.send(request, retry_for) if isinstance(request, str) else request
             check()
-            is_done = outcome.what in {"delivered", "printed"}
-            done, left = done + is_done, left + (not is_done)
-            if not (is_done and quiet):
+            done, left = done + outcome.is_done, left + (not outcome.is_done)
+            if not (outcome.is_done and quiet):
                 say(each, outcome)
     if each is not None and each.line is not None and not (quiet or as_json):
         click.echo(f"{done:,} {'printed' if settings.mode == 'print' else 'delivered'}, {left:,} not.")
@@ -87,14 +78,6 @@ def _settings(api_key: str | None, endpoint: str | None) -> Settings:
     return settings
 
 
-def _outcome(direct: Direct, said: Said, retry_for: float, mode: str) -> Outcome:
-    request = direct.request(said.call)
-    outcome = direct.send(request, retry_for) if isinstance(request, str) else request
-    if outcome.what == "delivered" and mode == "print":
-        return Outcome("printed", "mode is 'print'")
-    return outcome
-
-
 def _subject(said: Said) -> str:
     """The call as a message may name it: without the person, and without properties."""
     kind = "" if isinstance(said.call, Problem) else said.call.get("call")
@@ -104,7 +87,7 @@ def _subject(said: Said) -> str:
 
 
 def _say_in_words(said: Said, outcome: Outcome) -> None:
-    words = f"{place(said)}{_WORDS[outcome.what]}: "
+    words = f"{place(said)}{outcome.words}: "
     if outcome.what == "refused":
         click.echo(f"km-logging: {words}{outcome.message}: {outcome.remedy}", err=True)
     elif outcome.remedy:
