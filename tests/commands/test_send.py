@@ -25,7 +25,7 @@ def send(server: TrackingServer, *arguments: str, **options):
             "event 'Signed Up'",
         ),
         (
-            ["set", "--person", "bob", "--timestamp", "2010-01-01T01:00:00.9+01:00"],
+            ["set", "--person", "bob", "--timestamp", "2010-01-01T01:00:00.900+01:00"],
             "/s?_k={}&_p=bob&_t=1262304000&_d=1",
             "set",
         ),
