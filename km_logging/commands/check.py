@@ -14,13 +14,14 @@ from typing import Any
 import click
 
 from km_logging import checkup, helpers
+from km_logging.addresses import Endpoint
 from km_logging.checkup import Finding, Reached, Shown
 from km_logging.commands import options
 from km_logging.commands.configs import read
 from km_logging.commands.terminal import console, printable
 from km_logging.direct import Direct, Outcome
 from km_logging.errors import KmLoggingError, SettingsError
-from km_logging.settings import Settings
+from km_logging.settings import Settings, resolved
 
 __all__ = ["check"]
 
@@ -67,9 +68,10 @@ def check(config: Path | None, code: tuple[Path, ...], *, send: bool, quiet: boo
     findings += checkup.variable_findings(os.environ)
     for path in code:
         findings += _in_code(path)
+    known: dict[str, Reached] = {}
     for front_end in front_ends:
         front_end.shown = checkup.settings_shown(front_end.given, os.environ, front_end.place)
-        findings += _look_around(front_end, front_ends, send=send)
+        findings += _look_around(front_end, known, send=send)
     if as_json:
         _print_json(front_ends, findings)
     else:
@@ -98,21 +100,33 @@ def _in_code(path: Path) -> Iterator[Finding]:
             yield from checkup.code_findings(str(file), file.read_bytes())
 
 
-def _look_around(front_end: _FrontEnd, all_of_them: list[_FrontEnd], *, send: bool) -> Iterator[Finding]:
-    """Network and disk, where the settings are sound enough; each endpoint is asked once."""
+def _look_around(front_end: _FrontEnd, known: dict[str, Reached], *, send: bool) -> Iterator[Finding]:
+    """Network and disk, as far as the settings are sound; each endpoint is asked once."""
+    yield from _reach(front_end, known)
     try:
         settings = Settings.resolve(front_end.given, os.environ)
     except SettingsError:  # which is among the findings
         return
     yield from checkup.outbox_findings(front_end.name, settings)
-    if settings.mode == "live":
-        before = [other.reached for other in all_of_them if other.reached is not None]
-        known = [reached for reached in before if reached.endpoint == str(settings.endpoint)]
-        front_end.reached = known[0] if known else checkup.reach(settings.endpoint, is_sure=settings.session is None)
-        if front_end.reached.finding is not None and not known:
-            yield front_end.reached.finding
     if send:
         yield from _send(front_end, settings)
+
+
+def _reach(front_end: _FrontEnd, known: dict[str, Reached]) -> Iterator[Finding]:
+    """Ask the endpoint, for which nothing else needs to be right."""
+    try:
+        mode, endpoint, session = (
+            resolved(name, front_end.given, os.environ) for name in ("mode", "endpoint", "session")
+        )
+    except SettingsError:  # which is among the findings
+        return
+    if mode == "live" and isinstance(endpoint, Endpoint):
+        is_new = str(endpoint) not in known
+        if is_new:
+            known[str(endpoint)] = checkup.reach(endpoint, is_sure=session is None)
+        front_end.reached = known[str(endpoint)]
+        if is_new and front_end.reached.finding is not None:
+            yield front_end.reached.finding
 
 
 def _send(front_end: _FrontEnd, settings: Settings) -> Iterator[Finding]:
@@ -161,9 +175,17 @@ def _print(front_ends: list[_FrontEnd], findings: list[Finding], *, quiet: bool)
         _print_one(front_end)
     for finding in findings:
         if not (quiet and finding.is_note):
-            click.echo(f"{'Note' if finding.is_note else 'Wrong'}: {printable(str(finding))}", err=True)
+            _print_finding(finding)
     if not quiet and all(finding.is_note for finding in findings):
         click.echo("Nothing is wrong.")
+
+
+def _print_finding(finding: Finding) -> None:
+    from rich.text import Text  # so that the other commands start faster
+
+    label, style = ("Note", "yellow") if finding.is_note else ("Wrong", "red")
+    text = Text.assemble((f"{label}: ", style), printable(str(finding)))
+    console(stderr=True, may_be_wide=True).print(text)
 
 
 def _print_one(front_end: _FrontEnd) -> None:

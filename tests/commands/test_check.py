@@ -168,10 +168,13 @@ def test_every_mistake_of_the_environment_is_named():
     assert "Nothing is wrong" not in done.stdout
 
 
-def test_without_a_key_it_says_how_to_give_one():
-    done = km_logging("check")
+def test_without_a_key_it_says_how_to_give_one(server):
+    """And whether the endpoint answers, all the same."""
+    done = km_logging("check", "--send", KM_ENDPOINT=server.endpoint)
     assert done.returncode == 1
     assert "api_key is missing: pass it, set KM_API_KEY" in done.stderr
+    assert "The endpoint answers: HTTP 200." in done.stdout
+    assert server.targets == ["/"]
 
 
 def test_quiet_prints_what_is_wrong_and_nothing_else():
@@ -219,3 +222,7 @@ def test_a_terminal_shows_the_table_in_colours_unless_they_are_not_wanted():
     code, shown = on_terminal("check", KM_MODE="off", NO_COLOR="1")
     assert (code, "\x1b[" in shown) == (0, False)
     assert "Nothing is wrong." in shown
+    code, shown = on_terminal("check", KM_MODE="of")
+    assert (code, "\x1b[31mWrong" in shown) == (1, True)
+    code, shown = on_terminal("check", KM_MODE="of", NO_COLOR="1")
+    assert (code, "\x1b[" in shown, "Wrong: the environment" in shown) == (1, False, True)
