@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["km_calls", "km_sandbox"]
 
+#: So many calls, and so many problems, are shown with a failure at most.
+MOST = 50
+
 
 @pytest.fixture
 def km_calls(request: pytest.FixtureRequest) -> Iterator[Calls]:
@@ -43,9 +46,12 @@ def km_sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     from km_logging.sandbox import Sandbox
 
     sandbox = Sandbox()
+    is_missing = False
     try:
         sandbox.start()
     except MissingExtraError:
+        is_missing = True
+    if is_missing:  # not inside the except: its cause would stand above the remedy
         pytest.fail(str(MissingExtraError("the fixture km_sandbox", "sandbox")), pytrace=False)
     request.node.stash[_sandbox] = sandbox
     yield sandbox
@@ -82,13 +88,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def _summary(calls: Sequence[Call | Received], problems: Sequence[Problem]) -> str:
-    lines = [written(call) for call in calls] or ["no calls"]
-    lines += [f"{problem.kind}: {problem}" for problem in problems]
+    lines = [written(call) for call in calls[-MOST:]] or ["no calls"]
+    if len(calls) > MOST:
+        lines.insert(0, f"the last {MOST} of {len(calls):,} calls:")
+    lines += [f"{problem.kind}: {problem}" for problem in problems[-MOST:]]
     return "\n".join(lines)
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
     """Compare calls as one would write them; pytest would go by the `repr` of a call, which shows no value."""
+    if op == "==" and isinstance(left, Call) and isinstance(right, Call):
+        return ["call == call", f"-{written(right)}", f"+{written(left)}"]
     if op != "==" or Calls not in {type(left), type(right)} or not (_are_calls(left) and _are_calls(right)):
         return None
     texts = [*map(written, right)], [*map(written, left)]

@@ -16,8 +16,10 @@ import keyword
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from km_logging import process
+from km_logging.addresses import Endpoint, is_loopback
 from km_logging.calls import Call, Problem
 from km_logging.capturing import Capture, captures
 from km_logging.pipeline import Pipeline
@@ -107,11 +109,17 @@ def finish(endpoint: str) -> None:
     The next call starts the threads again.
 
     Args:
-        endpoint: as the trackers have it.
+        endpoint: of a server on this machine; a tracker may name the machine otherwise.
     """
+    port = urlsplit(endpoint).port
     for pipeline in list(process.running):
-        if isinstance(pipeline, Pipeline) and str(pipeline.settings.endpoint) == endpoint:
+        if isinstance(pipeline, Pipeline) and _is_here(pipeline.settings.endpoint, port):
             pipeline.close(process.deadline(pipeline.settings.drain_timeout))
+
+
+def _is_here(endpoint: Endpoint, port: int | None) -> bool:
+    url = urlsplit(endpoint.origin)
+    return url.port == port and is_loopback(url.hostname or "")
 
 
 # Beside structlog's own capture.

@@ -167,13 +167,18 @@ def test_captured_last(km_calls):
     shop.sign_up("bob", plan="free")
     assert [call("pro"), call("50%")] == km_calls
 
+def test_one(km_calls):
+    shop.sign_up("bob", plan="free")
+    [one] = km_calls
+    assert one == call("basic")
+
 def test_another_thing(km_calls):
     assert km_calls == [1]
 
 def test_no_calls():
     assert [1] == [2]
 """)
-    result.assert_outcomes(failed=4)
+    result.assert_outcomes(failed=5)
     result.stdout.fnmatch_lines(
         [
             "E *calls == calls",
@@ -183,6 +188,9 @@ def test_no_calls():
             "E *-km.event('bob', 'Signed Up', timestamp=1262304000, plan='free')",
             "E *+km.event('bob', 'Signed Up', timestamp=1262304000, plan='pro')",
             "E *+km.event('bob', 'Signed Up', timestamp=1262304000, plan='50%')",
+            "E *call == call",
+            "E *-km.event('bob', 'Signed Up', timestamp=1262304000, plan='basic')",
+            "E *+km.event('bob', 'Signed Up', timestamp=1262304000, plan='free')",
             "E *Right contains one more item: 1",
             "E *At index 0 diff: 1 != 2",
         ]
@@ -268,6 +276,34 @@ def test_afterwards():
 """)
     result.assert_outcomes(passed=4)
     assert "not delivered" not in result.stderr.str()
+
+
+def test_the_sandbox_may_be_called_by_another_name_of_this_machine(run):
+    result = run("""
+kept = []
+
+def test_it(km_sandbox):
+    kept.append(km_sandbox)
+    endpoint = km_sandbox.endpoint.replace("127.0.0.1", "localhost")
+    km.KissmetricsHandler(api_key="any", endpoint=endpoint, drain_timeout=30).handle(
+        logging.makeLogRecord({"msg": "Signed Up", "km": "event", "person": "bob"})
+    )
+
+def test_afterwards():
+    assert [call.person for call in kept[0].calls] == ["bob"]
+""")
+    result.assert_outcomes(passed=2)
+
+
+def test_of_very_many_calls_a_failure_shows_the_last(run):
+    result = run("""
+def test_it(km_calls):
+    for number in range(1_000):
+        shop.sign_up(f"p{number}")
+    assert km_calls.problems
+""")
+    result.stdout.fnmatch_lines(["the last 50 of 1,000 calls:", "km.event('p950', *", "km.event('p999', *"])
+    result.stdout.no_fnmatch_line("km.event('p949', *")
 
 
 def test_a_sandbox_that_a_test_has_stopped_holds_up_nothing_beyond_drain_timeout(run):

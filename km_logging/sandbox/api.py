@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -44,7 +45,7 @@ class Api:
 
     async def calls(self, request: Request) -> Response:
         """``{"calls": [..]}``, oldest first."""
-        return JSONResponse({"calls": [call.as_dict() for call in self._chosen(request.query_params)]})
+        return await _big(lambda: {"calls": [call.as_dict() for call in self._chosen(request.query_params)]})
 
     async def clear(self, _request: Request) -> Response:
         """Forgets all calls."""
@@ -53,20 +54,19 @@ class Api:
 
     async def problems(self, request: Request) -> Response:
         """``{"problems": [..]}``, each with its call."""
-        problems: list[dict[str, object]] = []
-        for call in self._chosen(request.query_params):
-            problems += [
-                {"kind": it.kind, "message": it.message, "remedy": it.remedy, "call": call.as_dict()}
-                for it in call.problems
-            ]
-        return JSONResponse({"problems": problems})
+        return await _big(lambda: {"problems": list(self._problems(request.query_params))})
+
+    def _problems(self, query: QueryParams) -> Iterator[dict[str, object]]:
+        for call in self._chosen(query):
+            for it in call.problems:
+                yield {"kind": it.kind, "message": it.message, "remedy": it.remedy, "call": call.as_dict()}
 
     async def person(self, request: Request) -> Response:
         """One person, with all that is aliased to them; see `people.Person`."""
         identity = request.query_params.get("id")
         if identity is None:
             raise HTTPException(400, "400: id is missing: an identity of the person, as in ?id=bob\n")
-        return JSONResponse(person(self._store.calls(), identity).as_dict())
+        return await _big(lambda: person(self._store.calls(), identity).as_dict())
 
     async def stream(self, request: Request) -> Response:
         """Calls as they come; see `stream.events`."""
@@ -90,6 +90,11 @@ class Api:
             and person in {None, call.person}
             and (name is None or (call.name is not None and call.name.lower() == name.lower()))
         )
+
+
+async def _big(content: Callable[[], dict[str, object]]) -> Response:
+    """An answer that may be large: made in a thread, so that beacons are answered meanwhile."""
+    return await run_in_threadpool(lambda: JSONResponse(content()))
 
 
 def _whole(name: str, text: str) -> int:

@@ -65,7 +65,7 @@ def create_app(
     """
     api = Api(store, heartbeat)
     beacons = [Route(path, Beacon(store, kind, clock)) for kind, path in PATHS.items()]
-    checks = [Route(f"/api/check/{kind}", Check(kind, clock)) for kind in PATHS]
+    checks = [Route(f"/api/check/{kind}", Check(store, kind, clock)) for kind in PATHS]
     readings = [
         Route("/api/calls", api.calls, methods=["GET"]),
         Route("/api/calls", api.clear, methods=["DELETE"]),

@@ -57,7 +57,8 @@ class Beacon:
 class Check:
     """One of ``/api/check/event``, ``set`` and ``alias``: ``{"call": .., "problems": [..]}``."""
 
-    def __init__(self, kind: str, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, kind: str, clock: Callable[[], float]) -> None:
+        self._store = store
         self._kind = kind
         self._clock = clock
 
@@ -69,7 +70,7 @@ class Check:
     def _answer(self, method: str, query: bytes) -> Response:
         if method not in {"GET", "HEAD"}:
             return PlainTextResponse("Method Not Allowed", status_code=405, headers={"Allow": "GET, HEAD"})
-        call = receive(self._kind, query, self._clock()).as_dict()
+        call = self._store.look(receive(self._kind, query, self._clock())).as_dict()
         return JSONResponse({"call": call, "problems": call["problems"]})
 
 

@@ -38,9 +38,15 @@ class History:
 
     def judge(self, received: Received) -> Received:
         """The call with what earlier ones say about it: `duplicate`, and problems of its names."""
+        judged = self.look(received)
+        self._counted[_counted_as(received)] += 1
+        self._learn_names(received)
+        return judged
+
+    def look(self, received: Received) -> Received:
+        """As `judge`, without remembering the call."""
         counted_as = _counted_as(received)
         duplicate = counted_as is not None and counted_as in self._counted
-        self._counted[counted_as] += 1
         return replace(received, duplicate=duplicate, problems=(*received.problems, *self._name_problems(received)))
 
     def forget(self, received: Received) -> None:
@@ -51,33 +57,40 @@ class History:
             del self._counted[counted_as]
 
     def _name_problems(self, received: Received) -> Iterator[Problem]:
-        if received.name is not None and len(received.name) <= MAX_NAME:
-            yield from self._spelling_problems("event name", received.name)
-            yield from self._shape_problems(received.name)
-        for name in received.properties:
-            yield from self._spelling_problems("property name", name[:MAX_NAME])
+        for noun, name in _names(received):
+            first = self._spellings.get((noun, name.lower()), name)
+            if first != name:
+                message = f"the {noun} {brief(name)} differs from {brief(first)} only in capitals"
+                yield Problem("case_variant", message, "spell it in one way; Kissmetrics takes both for the same")
+        for name, shape in _numbered(received):
+            names = self._shapes.get(shape, ())
+            if name not in names and len(names) >= MANY_NAMES:
+                message = f"more than {MANY_NAMES} event names differ only in digits, such as {brief(name)}"
+                yield Problem("formatted_name", message, "send a constant name, and what differs as a property")
 
-    def _spelling_problems(self, noun: str, name: str) -> Iterator[Problem]:
-        key = noun, name.lower()
-        first = self._spellings.get(key, name)
-        if first != name:
-            message = f"the {noun} {brief(name)} differs from {brief(first)} only in capitals"
-            yield Problem("case_variant", message, "spell it in one way; Kissmetrics takes both for the same")
-        elif len(self._spellings) < MOST_NAMES:
-            self._spellings[key] = name
+    def _learn_names(self, received: Received) -> None:
+        for noun, name in _names(received):
+            if len(self._spellings) < MOST_NAMES:
+                self._spellings.setdefault((noun, name.lower()), name)
+        for name, shape in _numbered(received):
+            if shape in self._shapes or len(self._shapes) < MOST_NAMES:
+                names = self._shapes.setdefault(shape, set())
+                if len(names) < MANY_NAMES:
+                    names.add(name)
 
-    def _shape_problems(self, name: str) -> Iterator[Problem]:
-        shape = _DIGITS.sub("0", name)
-        if not _DIGITS.search(name) or (shape not in self._shapes and len(self._shapes) >= MOST_NAMES):
-            return
-        names = self._shapes.setdefault(shape, set())
-        if name in names:
-            return
-        if len(names) < MANY_NAMES:
-            names.add(name)
-            return
-        message = f"more than {MANY_NAMES} event names differ only in digits, such as {brief(name)}"
-        yield Problem("formatted_name", message, "send a constant name, and what differs as a property")
+
+def _names(received: Received) -> Iterator[tuple[str, str]]:
+    """The names that a call spells, each with its noun."""
+    if received.name is not None and len(received.name) <= MAX_NAME:
+        yield "event name", received.name
+    for name in received.properties:
+        yield "property name", name[:MAX_NAME]
+
+
+def _numbered(received: Received) -> Iterator[tuple[str, str]]:
+    """The event's name with its shape, if there are digits in it."""
+    if received.name is not None and len(received.name) <= MAX_NAME and _DIGITS.search(received.name):
+        yield received.name, _DIGITS.sub("0", received.name)
 
 
 def _counted_as(received: Received) -> Hashable | None:

@@ -7,6 +7,7 @@ asks under our own name, the browser says of which origin it is, in ``Origin`` o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from km_logging.addresses import is_loopback
@@ -15,15 +16,17 @@ from km_logging.calls import brief
 __all__ = ["exposure", "foreign", "hostname", "is_loopback", "refusal"]
 
 
+_HOST = re.compile(r"(\[(?P<address>[0-9a-f:.%]*)\]|(?P<name>[^:@\[\]/]*))(:[0-9]*)?")
+
+
 def hostname(header: str) -> str:
-    """The name in a ``Host`` header, in lower case, without port and brackets.
+    """The name in a ``Host`` header, in lower case, without port and brackets; empty if it is no such header.
 
     >>> hostname("LocalHost:8123"), hostname("[::1]:8123")
     ('localhost', '::1')
     """
-    host = header.strip().lower()
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    return name.removesuffix(".")
+    found = _HOST.fullmatch(header.strip().lower())
+    return (found["address"] or found["name"] or "").removesuffix(".") if found else ""
 
 
 def refusal(header: str, allowed: Collection[str]) -> str | None:
@@ -59,5 +62,5 @@ def exposure(host: str) -> str | None:
     """What to know before listening on ``host``; None if only this machine can reach it."""
     if is_loopback(host.lower()):
         return None
-    risk = f"whoever reaches {host} can send calls, and read and clear them under an allowed name"
+    risk = f"whoever reaches {host} can send calls, and read and clear all that it holds"
     return f"The sandbox is not for open networks: {risk}. Listen on 127.0.0.1 unless you mean it."

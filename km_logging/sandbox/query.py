@@ -34,7 +34,7 @@ _MOST_ENCODINGS = 3
 
 #: ``_k=key``, ``"_k": "key"`` and the same quoted once more, inside another text.
 _KEY_INSIDE = re.compile(
-    r"""(?:(?<!\w)|(?<=%[0-9a-f]{2}))((?:_|%5f)k)(?:["'\s:=]|%(?:2[027]|3[ad]))+[^\s&"',}]+""",
+    r"""(?:(?<!\w)|(?<=%[0-9a-f]{2}))((?:_|%5f)k)(?:["'\s:=\[({]|%(?:2[0278]|3[ad]|[57]b))+[^\s&"',}]+""",
     re.IGNORECASE,
 )
 

@@ -68,10 +68,14 @@ class Sandbox:
         self._db = db
         self.warning = exposure(host)
         self._address = host, port
-        self._allow_hosts = tuple(allow_hosts)
+        #: An address that somebody chose to listen on is a name of this machine.
+        self._allow_hosts = (*allow_hosts, f"[{host}]" if ":" in host else host)
         self._endpoint: str | None = None
         self._engine: Engine | None = None
         self._thread: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._endpoint or 'not started'}, {len(self.calls)} calls>"
 
     def __enter__(self) -> Self:
         self.start()

@@ -7,6 +7,7 @@ the condition, a stream by a callback, which must be quick and must not call the
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,7 @@ class Store:
         self.capacity = capacity
         self._changed = threading.Condition()
         self._calls: deque[Received] = deque()
+        self._started_at = time.time()
         self._history = History()
         self._file: CallFile | None = None
         self._watchers: set[Callable[[], object]] = set()
@@ -91,9 +93,14 @@ class Store:
         return self._closed
 
     def status(self) -> dict[str, object]:
-        """How full it is: ``held``, ``capacity``, ``forgotten``, ``last_id``, and ``db``, the file's name or None."""
+        """How full it is, as JSON can carry it.
+
+        ``held``, ``capacity``, ``forgotten``, ``last_id``; ``db``, the file's name or None; and ``started_at``, Unix
+        time in seconds, by which a reader knows that ids may be those of other calls than before.
+        """
         with self._changed:
             return {
+                "started_at": self._started_at,
                 "held": len(self._calls),
                 "capacity": self.capacity,
                 "forgotten": self._forgotten,
@@ -111,6 +118,11 @@ class Store:
                 self._file.add(call, gone)
             self._wake()
         return call
+
+    def look(self, received: Received) -> Received:
+        """The call as `add` would return it, without an id; nothing is held."""
+        with self._changed:
+            return self._history.look(received)
 
     def _hold(self, call: Received) -> int:
         """Hold a call; returns the id of the one that has gone to make room for it, or 0."""

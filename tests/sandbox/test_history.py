@@ -126,3 +126,16 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (len(past._spellings), len(past._shapes)) == (2, 2)
     assert kinds(past, "_n=a1") == ["case_variant"]
     assert kinds(past, "_n=c1") == []
+
+
+def test_looking_remembers_nothing() -> None:
+    """A call that is only checked meets what was held before, and nobody meets it."""
+    past = History()
+    past.judge(call("event", EVENT))
+    for _ in range(2):
+        looked = past.look(call("event", EVENT.replace("Signed+Up", "signed+up")))
+        assert [it.kind for it in looked.problems] == ["case_variant"]
+        assert looked.duplicate
+    paid = call("event", EVENT.replace("Signed+Up", "Paid"))
+    assert not past.look(paid).duplicate
+    assert not past.judge(paid).duplicate

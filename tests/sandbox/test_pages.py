@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 import km_logging as km
 from km_logging.sandbox import Sandbox
 from support.system import need
+from support.tracking import eventually
 
 #: Without them the browser calls home at each start; as root it has no sandbox of its own.
 FLAGS = (
@@ -112,6 +113,7 @@ def test_problems_stand_with_their_remedies_and_duplicates_are_marked(open_page,
     expect(worst.locator(".missing")).to_have_text("nobody")
     for kind in ("bad_person", "bad_timestamp", "json_value"):
         expect(worst.locator(f"[data-kind={kind}] em")).not_to_be_empty()
+    expect(page.locator("#problem-count")).to_have_text("2")
     page.get_by_role("button", name="problems").click()
     expect(cards(page)).to_have_count(2)
 
@@ -124,14 +126,17 @@ def test_the_most_frequent_ones_stand_at_the_side_and_filter(open_page, tracker)
     expect(page.locator("#most-person li")).to_have_text(["bob2", "ann1"])
     expect(page.locator("#most-event li")).to_have_text(["Signed Up2", "Paid1"])
     expect(page.locator("#most-property li")).to_have_text(["plan3"])
-    page.locator("#most-person").get_by_role("button", name="bob").click()
+    cards(page).filter(has_text="bob").last.locator("button.person").click()
     expect(cards(page)).to_have_count(2)
+    expect(page.locator(".call:focus")).to_contain_text("bob")  # which was drawn anew
+    expect(page.locator("#most-person [aria-pressed=true]")).to_have_text("bob2")
     page.locator("#most-event").get_by_role("button", name="Signed Up").click()
     expect(cards(page)).to_have_count(1)
     page.reload()  # the address holds the filter
     expect(cards(page)).to_have_count(1)
     page.locator(".chip", has_text="person: bob").click()
     expect(cards(page)).to_have_count(2)
+    expect(page.locator("#calls")).to_be_focused()
     tracker.event("cid", "Paid")
     tracker.event("cid", "Signed Up")
     expect(cards(page)).to_have_count(3)  # what comes is filtered as well
@@ -282,6 +287,43 @@ def test_ten_thousand_calls_as_fast_as_the_library_can(open_page, sandbox):
     expect(cards(page)).to_have_count(200)
 
 
+def test_no_more_calls_are_shown_or_counted_than_are_held(open_page, sandbox, monkeypatch):
+    monkeypatch.setattr(sandbox.store, "capacity", 200)
+    page = open_page()
+    with km.Tracker(api_key="k", endpoint=sandbox.endpoint) as tracker:
+        for number in range(207):
+            tracker.event("bob", "Signed Up", number=number)
+        assert tracker.flush()
+    expect(page.locator("#held")).to_contain_text("200 of at most 200")
+    expect(page.locator("#most-event b")).to_have_text("200")
+    for count in (200, 200):
+        page.locator("#more").click() if page.locator("#more").is_visible() else None
+        expect(cards(page)).to_have_count(count)
+
+
+def test_a_page_that_nobody_looks_at_holds_no_connection_and_misses_nothing(open_page, sandbox):
+    """A browser has six connections to one server, for all its tabs."""
+    page = open_page()
+    beacon(sandbox, "/e", _k="k", _p="bob", _n="one")
+    expect(cards(page)).to_have_count(1)
+    _show(page, is_hidden=True)
+    eventually(lambda: not sandbox.store._watchers)
+    for name in ("two", "three"):
+        beacon(sandbox, "/e", _k="k", _p="bob", _n=name)
+    _show(page, is_hidden=False)
+    expect(cards(page).locator(".name")).to_have_text(["three", "two", "one"])
+
+
+def _show(page: playwright.Page, *, is_hidden: bool) -> None:
+    page.evaluate(
+        """(isHidden) => {
+            Object.defineProperty(document, "hidden", { value: isHidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        is_hidden,
+    )
+
+
 def test_a_sandbox_that_was_started_anew_is_found_again(browser):
     """Its calls have the same numbers as those of the one before: the page must not mix them up."""
     with Sandbox() as before:
@@ -317,6 +359,28 @@ def test_the_page_of_a_person_merges_identities_and_goes_by_time(open_page, trac
     expect(live.locator(".call.event .name")).to_have_text(["Signed Up", "Called", "Paid"])  # without a reload
     expect(live.locator("#identities li")).to_have_text(["bob", "bob@bob.com", "phone 1"])
     expect(live.locator("#properties dd")).to_have_text(["pro"])
+
+
+def test_of_many_calls_of_a_person_the_latest_are_drawn_and_stay(open_page, tracker):
+    """A call of somebody else changes nothing; one of this person is added, and nothing is drawn anew."""
+    for number in range(250):
+        tracker.event("bob", f"Step {'ab'[number % 2]}", timestamp=1_262_304_000 + number)
+    assert tracker.flush()
+    page = open_page("/person?id=bob")
+    expect(page.locator("#count")).to_have_text("250")
+    expect(page.locator(".call")).to_have_count(100)
+    page.get_by_role("button", name="Earlier calls").click()
+    expect(page.locator(".call")).to_have_count(200)
+    page.locator(".call").last.evaluate("it => { it.focus(); document.wasHere = it; }")
+    asked: list[str] = []
+    page.on("request", lambda it: asked.append(it.url))
+    tracker.event("ann", "Signed Up")
+    assert tracker.flush()
+    tracker.event("bob", "Paid")
+    expect(page.locator("#count")).to_have_text("251")
+    expect(page.locator(".call .name").last).to_have_text("Paid")
+    assert page.evaluate("document.activeElement === document.wasHere")
+    assert len([url for url in asked if "/api/person" in url]) == 1
 
 
 # Copies of a call.
@@ -369,7 +433,10 @@ def test_a_copy_is_in_the_clipboard(open_page, tracker):
     assert tracker.flush()
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     cards(page).first.hover()
-    page.get_by_role("button", name="log line").click()
+    for _ in range(2):  # pressed again before the tick is gone
+        page.get_by_role("button", name="copy as log line").click()
+    expect(cards(page).locator("button.copied")).to_have_count(1)
+    expect(cards(page).locator("button.copied")).to_have_count(0)
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == 'logger.info("Signed Up", extra=km.event("bob", plan="pro", timestamp=1262304000))'
 
@@ -410,6 +477,29 @@ def test_the_builder_checks_as_one_types(open_page):
     expect(page.locator("#problems")).to_contain_text("almost like _k")
     page.get_by_role("button", name="take property 2 away").click()
     expect(page.locator("#sound")).to_be_visible()
+
+
+def test_the_builder_knows_what_was_sent_before(open_page, sandbox):
+    """Its checks are those that the call would meet: the sandbox has seen another spelling."""
+    beacon(sandbox, "/e", _k="k", _p="bob", _n="Signed Up")
+    page = open_page("/builder")
+    expect(page.locator("#sound")).to_be_visible()
+    page.get_by_label("Event name").fill("signed up")
+    expect(page.locator("[data-kind=case_variant]")).to_be_visible()
+    assert len(sandbox.calls) == 1
+
+
+def test_the_builder_says_when_nobody_checks(browser):
+    with Sandbox() as sandbox:
+        page = browser.new_page()
+        page.goto(sandbox.endpoint + "/builder")
+        expect(page.locator("#sound")).to_be_visible()
+    page.get_by_label("Event name").fill("")
+    expect(page.locator("#problems")).to_contain_text("the sandbox does not answer")
+    expect(page.locator("#sound")).to_be_hidden()
+    page.get_by_role("button", name="Send to this sandbox").click()
+    expect(page.locator("#sent")).to_contain_text("does not answer")
+    page.close()
 
 
 def test_the_builder_sends_to_the_sandbox_and_keeps_the_key(open_page, sandbox):

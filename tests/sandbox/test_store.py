@@ -151,7 +151,9 @@ def test_the_status_says_how_full_the_store_is() -> None:
     store = Store(capacity=2)
     for person in ("ann", "bob", "eve"):
         store.add(call(person))
-    assert store.status() == {"held": 2, "capacity": 2, "forgotten": 1, "last_id": 3, "db": None}
+    told = {"held": 2, "capacity": 2, "forgotten": 1, "last_id": 3, "db": None}
+    assert store.status() == told | {"started_at": store._started_at}
+    assert Store().status()["started_at"] > store._started_at
     store.clear()
     assert store.status() == {"held": 0, "capacity": 2, "forgotten": 0, "last_id": 3, "db": None}
 

@@ -48,8 +48,19 @@ function callOf({ kind, person, name, identity, pairs, time }) {
     name: kind === "event" ? name : null,
     identity: kind === "alias" ? identity : null,
     properties: Object.fromEntries(pairs),
-    timestamp: /^\d{1,18}$/.test(time) ? Number(time) : null,
+    timestamp: /^\d{1,15}$/.test(time) ? Number(time) : null,
   };
+}
+
+const UNCHECKED = { kind: "unchecked", message: "the sandbox does not answer", remedy: "start it again" };
+
+/** What the sandbox would find wrong with a call. */
+async function check(kind, parameters) {
+  try {
+    return (await (await fetch(`/api/check/${kind}?${parameters}`)).json()).problems;
+  } catch {
+    return [UNCHECKED];
+  }
 }
 
 let latest = 0;
@@ -69,15 +80,16 @@ async function show() {
   find("sent").replaceChildren();
   // The key does not leave the page for that: whether there is one is all that is checked.
   const checked = query(parametersOf({ ...told, key: told.key && "key" }));
-  const answer = await fetch(`/api/check/${told.kind}?${checked}`);
-  const { problems } = await answer.json();
+  const found = await check(told.kind, checked);
   if (wanted !== latest) return;
-  find("problems").replaceChildren(problemList(problems));
-  find("sound").hidden = problems.length > 0;
+  find("problems").replaceChildren(problemList(found));
+  find("sound").hidden = found.length > 0;
 }
 
+let pairs = 0; // properties added so far
+
 function addPair(name = "", value = "") {
-  const number = find("pairs").children.length + 1;
+  const number = ++pairs;
   const input = (what, text) => {
     const element = make("input", { "aria-label": `${what} of property ${number}`, placeholder: what });
     element.value = text;

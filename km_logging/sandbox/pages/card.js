@@ -27,14 +27,14 @@ export async function copy(text, button) {
     area.remove();
     button.focus();
   }
-  const label = button.textContent;
-  button.textContent = "copied";
-  setTimeout(() => (button.textContent = label), 1200);
+  button.classList.add("copied");
+  setTimeout(() => button.classList.remove("copied"), 1200);
 }
 
 /** A button that copies what `text()` says. */
 export function copyButton(label, text) {
-  return make("button", { type: "button", class: "small", click: (event) => copy(text(), event.currentTarget) }, label);
+  const press = (event) => copy(text(), event.currentTarget);
+  return make("button", { type: "button", class: "small", "aria-label": `copy as ${label}`, click: press }, label);
 }
 
 const CLOCK = new Intl.DateTimeFormat(undefined, {
@@ -84,7 +84,11 @@ function iso(seconds) {
 
 export const personLink = (person) => `/person?id=${encodeURIComponent(person.toWellFormed?.() ?? person)}`;
 
-const DUPLICATE = "same person, name, second and properties as an earlier call: Kissmetrics counts both as one";
+const DUPLICATE = {
+  event: "same person, name, second and properties as an earlier call: Kissmetrics counts both as one",
+  set: "same person, second and properties as an earlier call: Kissmetrics sets them once",
+  alias: "these two identities were aliased before",
+};
 
 /**
  * The card of a call.
@@ -102,7 +106,7 @@ export function card(call, choose = null) {
       make("span", { class: "kind" }, call.kind),
       nameOf(call, choose),
       make("span", { class: "who" }, ...peopleOf(call, choose)),
-      call.duplicate ? make("span", { class: "duplicate", title: DUPLICATE }, "counted once") : "",
+      call.duplicate ? make("span", { class: "duplicate", title: DUPLICATE[call.kind] }, "counted once") : "",
       make("span", { class: "when" }, ...timeOf(call)),
     ),
     propertiesOf(call, choose),
@@ -124,11 +128,12 @@ function chosen(noun, value, className, choose) {
 function nameOf(call, choose) {
   if (call.kind === "set") return make("span", { class: "name quiet" }, "properties");
   if (call.kind === "alias") return make("span", { class: "name quiet" }, "one person");
-  return call.name ? chosen("event", call.name, "name", choose) : make("span", { class: "missing" }, "no name");
+  if (!call.name?.trim()) return make("span", { class: "missing" }, call.name ? "blank name" : "no name");
+  return chosen("event", call.name, "name", choose);
 }
 
 function peopleOf(call, choose) {
-  if (call.person === "") return [make("span", { class: "missing" }, "nobody")];
+  if (!call.person.trim()) return [make("span", { class: "missing" }, call.person ? "blank person" : "nobody")];
   const people = [chosen("person", call.person, "person", choose)];
   if (choose) {
     const label = `the page of ${call.person}`;

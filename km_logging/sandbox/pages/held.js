@@ -7,9 +7,12 @@ const NOUNS = {
   property: (call) => Object.keys(call.properties),
 };
 
-const keyOf = (noun, text) => (noun === "person" ? text : text.toLowerCase());
+export const keyOf = (noun, text) => (noun === "person" ? text : text.toLowerCase());
 
 export class Held {
+  /** How many at the front of `calls` are forgotten: to take one away costs as much as to take away some hundred. */
+  #forgotten = 0;
+
   /** At most `capacity` calls, as many as the server holds. */
   constructor(capacity) {
     this.capacity = capacity;
@@ -17,21 +20,32 @@ export class Held {
   }
 
   clear() {
+    this.#forgotten = 0;
     this.calls = []; // oldest first
-    this.problems = 0; // calls with problems
+    this.problems = 0; // calls with problems, or counted as one with an earlier call
     this.counts = { person: new Map(), event: new Map(), property: new Map() };
   }
 
   add(call) {
     this.calls.push(call);
     this.#count(call, 1);
-    // In bunches: to take one from the front of many costs as much as to take some hundred.
-    if (this.calls.length > this.capacity * 1.05)
-      for (const old of this.calls.splice(0, this.calls.length - this.capacity)) this.#count(old, -1);
+    this.#forgetOld();
+  }
+
+  get length() {
+    return this.calls.length - this.#forgotten;
+  }
+
+  #forgetOld() {
+    if (this.length > this.capacity) this.#count(this.calls[this.#forgotten++], -1);
+    if (this.#forgotten > this.capacity / 20) {
+      this.calls.splice(0, this.#forgotten);
+      this.#forgotten = 0;
+    }
   }
 
   #count(call, step) {
-    if (call.problems.length) this.problems += step;
+    if (isWrong(call)) this.problems += step;
     for (const [noun, of] of Object.entries(NOUNS)) {
       for (const text of of(call)) {
         const key = keyOf(noun, text);
@@ -54,7 +68,7 @@ export class Held {
   chosen(filter, limit) {
     const found = [];
     let total = 0;
-    for (let at = this.calls.length - 1; at >= 0; at--) {
+    for (let at = this.calls.length - 1; at >= this.#forgotten; at--) {
       if (!filter.takes(this.calls[at])) continue;
       total++;
       if (found.length < limit) found.push(this.calls[at]);
@@ -85,11 +99,13 @@ export class Filter {
       (!this.person || call.person === this.person || call.identity === this.person) &&
       (!this.event || (call.name ?? "").toLowerCase() === this.event.toLowerCase()) &&
       (!this.property || NOUNS.property(call).some((name) => name.toLowerCase() === this.property.toLowerCase())) &&
-      (!this.problems || call.problems.length > 0 || call.duplicate) &&
+      (!this.problems || isWrong(call)) &&
       (!this.search || textOf(call).includes(this.search.toLowerCase()))
     );
   }
 }
+
+const isWrong = (call) => call.problems.length > 0 || call.duplicate;
 
 const texts = new WeakMap();
 

@@ -4,7 +4,8 @@
 // the filter chooses are in the page, so that thousands of calls cost no more than some hundred.
 
 import { card, make } from "./card.js";
-import { FILTERS, Filter, Held } from "./held.js";
+import { FILTERS, Filter, Held, keyOf } from "./held.js";
+import { watch } from "./stream.js";
 
 /** So many cards are drawn at first, and with each "older ones". */
 const STEP = 100;
@@ -30,44 +31,28 @@ let status = { capacity: 10_000, forgotten: 0, db: null };
 
 // From the server.
 
-let stream = null;
-
-async function connect() {
-  try {
-    status = await (await fetch("/api/status")).json();
-  } catch {
-    return retry();
-  }
-  held = new Held(status.capacity);
-  waiting = [];
-  const before = status.last_id; // what comes up to here was there before the page
-  isAnew = true;
-  stream = new EventSource("/api/stream?after=0");
-  stream.onopen = () => say("connected", true);
-  stream.onmessage = (event) => {
-    const call = JSON.parse(event.data);
-    if (call.id > before) count(1);
+const told = {
+  anew(answer) {
+    status = answer;
+    held = new Held(status.capacity);
+    waiting = [];
+    isAnew = true;
+    draw();
+  },
+  call(call, isNew) {
+    if (isNew) count(1);
     waiting.push(call);
     if (waiting.length > held.capacity * 1.05) waiting.splice(0, waiting.length - held.capacity);
     draw();
-  };
-  stream.addEventListener("clear", (event) => {
-    const { last_id } = JSON.parse(event.data);
+  },
+  clear(lastId) {
     held.clear();
-    waiting = waiting.filter((call) => call.id > last_id);
+    waiting = waiting.filter((call) => call.id > lastId);
     isAnew = true;
     draw();
-  });
-  // Not by the browser's own resumption: a server that was started anew gives the same numbers to other calls.
-  stream.onerror = retry;
-  draw();
-}
-
-function retry() {
-  stream?.close();
-  say("the sandbox does not answer; trying again", false);
-  setTimeout(connect, 1000);
-}
+  },
+  state: say,
+};
 
 function say(text, isWell) {
   const state = find("state");
@@ -115,56 +100,57 @@ function redraw() {
   isAnew = false;
   const [calls, all] = held.chosen(filter, shown);
   total = all;
-  list.replaceChildren(...calls.map((call) => card(call, choose)));
+  keepingFocus(() => list.replaceChildren(...calls.map((call) => card(call, choose))));
   drawFilter();
   drawEnd();
+}
+
+/** Where what is focused is drawn anew, its successor is focused: the same card or, if it is gone, the list. */
+function keepingFocus(change) {
+  const id =
+    document.activeElement?.closest?.(".call, .chip") && (document.activeElement.closest(".call")?.dataset.id ?? "");
+  change();
+  if (id != null) (list.querySelector(`[data-id="${id}"]`) ?? list).focus();
 }
 
 function drawEnd() {
   more.hidden = list.children.length >= total;
   nothing.hidden = list.children.length > 0;
-  nothing.querySelector("[data-for=none]").hidden = held.calls.length > 0;
-  nothing.querySelector("[data-for=filter]").hidden = held.calls.length === 0;
+  nothing.querySelector("[data-for=none]").hidden = held.length > 0;
+  nothing.querySelector("[data-for=filter]").hidden = held.length === 0;
 }
 
 let nextCounts = 0;
 
 /** The side, four times a second at most: people read it, and sorting has its price. */
 function drawCounts() {
-  if (nextCounts) return;
-  nextCounts = setTimeout(() => {
+  nextCounts ||= setTimeout(() => {
     nextCounts = 0;
-    for (const noun of ["person", "event", "property"]) {
-      const focused = document.activeElement?.closest?.(`#most-${noun}`) && document.activeElement.dataset.text;
-      const entries = held.most(noun, MOST).map(({ text, count }) =>
-        make(
-          "li",
-          {},
-          make(
-            "button",
-            {
-              type: "button",
-              "data-text": text,
-              "aria-pressed": String(filter[noun] === text),
-              click: () => choose(noun, filter[noun] === text ? "" : text),
-            },
-            make("span", {}, text),
-            make("b", {}, count.toLocaleString()),
-          ),
-        ),
-      );
-      find(`most-${noun}`).replaceChildren(...entries);
-      if (focused)
-        find(`most-${noun}`)
-          .querySelector(`[data-text="${CSS.escape(focused)}"]`)
-          ?.focus();
-    }
-    const holds = `${held.calls.length.toLocaleString()} of at most ${held.capacity.toLocaleString()} calls held`;
+    for (const noun of ["person", "event", "property"]) drawMost(noun);
+    const holds = `${held.length.toLocaleString()} of at most ${held.capacity.toLocaleString()} calls held`;
     const where = status.db ? `in ${status.db}` : "in memory";
     find("held").textContent = `${holds} ${where}; older ones are forgotten`;
     find("problem-count").textContent = held.problems.toLocaleString();
-    document.title = `${held.calls.length.toLocaleString()} calls · km_logging sandbox`;
+    document.title = `${held.length.toLocaleString()} calls · km_logging sandbox`;
   }, 250);
+}
+
+function drawMost(noun) {
+  const side = find(`most-${noun}`);
+  const focused = side.contains(document.activeElement) ? document.activeElement.dataset.text : null;
+  const chosen = keyOf(noun, filter[noun]);
+  const buttons = held.most(noun, MOST).map(({ text, count }) => {
+    const isPressed = keyOf(noun, text) === chosen;
+    const press = () => choose(noun, isPressed ? "" : text);
+    const parts = [make("span", {}, text), make("b", {}, count.toLocaleString())];
+    return make(
+      "button",
+      { type: "button", "data-text": text, "aria-pressed": `${isPressed}`, click: press },
+      ...parts,
+    );
+  });
+  side.replaceChildren(...buttons.map((button) => make("li", {}, button)));
+  if (focused !== null) buttons.find((button) => button.dataset.text === focused)?.focus();
 }
 
 function drawFilter() {
@@ -178,7 +164,7 @@ function drawFilter() {
       make("span", { "aria-hidden": "true" }, "×"),
     ),
   );
-  find("chips").replaceChildren(...chips);
+  keepingFocus(() => find("chips").replaceChildren(...chips));
   for (const button of document.querySelectorAll("[data-filter]")) {
     const { filter: name, value } = button.dataset;
     button.setAttribute("aria-pressed", String(filter[name] === value));
@@ -240,8 +226,13 @@ function pause() {
 }
 
 async function clear() {
-  if (status.db && !confirm(`Forget all calls in ${status.db}?`)) return;
-  await fetch("/api/calls", { method: "DELETE" });
+  try {
+    status = await (await fetch("/api/status")).json(); // the file may have failed since
+    if (status.db && !confirm(`Forget all calls in ${status.db}?`)) return;
+    await fetch("/api/calls", { method: "DELETE" });
+  } catch {
+    say("the sandbox does not answer; nothing is cleared", false);
+  }
 }
 
 function move(step) {
@@ -282,4 +273,4 @@ for (const button of document.querySelectorAll("[data-filter]"))
 for (const element of document.querySelectorAll("[data-origin]")) element.textContent = location.origin;
 setInterval(drawChart, 1000);
 drawChart();
-connect();
+watch(told);
