@@ -10,7 +10,7 @@ from km_logging.calls import Call
 from km_logging.errors import ProblemError
 from km_logging.frontend import FrontEnd
 from km_logging.identity import bound_by_structlog, identified
-from km_logging.tagging import from_event_dict, mark, take_event_dict
+from km_logging.tagging import from_event_dict, is_record, mark, take_event_dict
 from km_logging.telling import nested_form, tell
 from km_logging.tracker import Tracker
 from km_logging.wire import encode
@@ -87,5 +87,6 @@ class KissmetricsProcessor(FrontEnd):
         # Whoever reads the line has neither this context nor this clock.
         read = tell(from_event_dict(event_dict, tracker.rules, None, dict, 0.0), tracker.rules)
         alike = read.call is not None and not read.problems and encode(read.call) == encode(call)
+        alike = alike and not is_record(event_dict)
         if not is_flat or not alike or call.properties.keys() - dict(tracker.rules.defaults) - told.keys():
             event_dict[self._tag] = mark(nested_form(call), tracker.address)

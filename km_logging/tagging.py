@@ -36,7 +36,9 @@ __all__ = [
     "from_record",
     "from_taken",
     "is_marked",
+    "is_record",
     "mark",
+    "stamped",
     "take_event_dict",
     "take_record",
     "thread_name",
@@ -54,6 +56,9 @@ EVENT_DICT_FIELDS = frozenset(
     "positional_args process process_name qual_module qual_name stack stack_info stack_level stacklevel task_name "
     "thread thread_name timestamp".split()
 )
+
+#: What nobody but a formatter of the standard library's logging writes into a line.
+_RECORD_ONLY = RECORD_FIELDS - EVENT_DICT_FIELDS - {"args", "message", "msg", "name"}
 
 #: Fields of the flat form that say something about the call itself.
 _FLAT_FIELDS = frozenset({"km_name", "km_timestamp"})
@@ -176,6 +181,15 @@ def take_event_dict(event_dict: Mapping[str, Any], rules: Rules, moment: float) 
     return fields, copy_context(), moment, _IN_FIELDS
 
 
+def is_record(fields: Mapping[str, object]) -> bool:
+    """Whether these fields, read from a line of a log, were a record's; else they were an event dict's.
+
+    Each of three signs may be a property's name as well; two of them are right.
+    """
+    signs = "event" not in fields, "message" in fields or "msg" in fields, not _RECORD_ONLY.isdisjoint(fields)
+    return sum(signs) > 1
+
+
 def thread_name(taken: Taken) -> object:
     """The name of the thread in which a record was made, if it is known."""
     return taken[0].get("threadName")
@@ -214,8 +228,8 @@ def from_event_dict(
     moment: float,
 ) -> Snapshot:
     """Take the snapshot of a tagged event dict; arguments as for `from_record`, ``moment`` is the time now."""
-    stamped = _stamped(event_dict.get("timestamp"))
-    moment = moment if stamped is None else stamped
+    found = stamped(event_dict.get("timestamp"))
+    moment = moment if found is None else found
     return _snapshot(event_dict, rules, identified, bound, rules.not_in_dict, event_dict.get("event"), moment)
 
 
@@ -326,7 +340,7 @@ def _freeze(key: object, value: object, rules: Rules, properties: dict[str, obje
         properties.update((path, text) for path, text in unfolded if rules.allow_all or rules.allows(path))
 
 
-def _stamped(timestamp: Any) -> float | None:
+def stamped(timestamp: Any) -> float | None:
     """The time that stands in an event dict: Unix time or ISO 8601, as `TimeStamper` puts it there, or a datetime.
 
     Without a T and a zone, a stamp of one's own format does not say which clock it means.
@@ -335,13 +349,13 @@ def _stamped(timestamp: Any) -> float | None:
         if type(timestamp) is str:
             found = _ISO_8601.fullmatch(timestamp)
             # Before 3.11, fromisoformat() knows neither the Z that TimeStamper writes nor a zone without a colon.
-            stamped = datetime.fromisoformat(_zoned(*found.groups())).timestamp() if found else math.nan
+            moment = datetime.fromisoformat(_zoned(*found.groups())).timestamp() if found else math.nan
         else:
             seconds = timestamp.timestamp() if is_a(timestamp, datetime) else timestamp
-            stamped = float(seconds) if type(seconds) in {int, float} else math.nan
+            moment = float(seconds) if type(seconds) in {int, float} else math.nan
     except Exception:  # noqa: BLE001 - out of range, or a subclass's own code
         return None
-    return stamped if math.isfinite(stamped) else None
+    return moment if math.isfinite(moment) else None
 
 
 _ISO_8601 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}(?:\d{3})?)?)(?:(Z)|([+-]\d\d):?(\d\d))?", re.ASCII)

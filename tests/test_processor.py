@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
-import enum
 import io
 import json
 import math
@@ -28,9 +27,8 @@ from km_logging import wire
 from km_logging.settings import Settings
 from km_logging.tagging import Rules, from_event_dict
 from km_logging.telling import tell
+from support.event_dicts import NOON, Plan, event_dicts
 from support.servers import Reply, TrackingServer
-
-NOON = 1_700_000_000
 
 #: No wait of these tests is longer; what takes so long hangs.
 HANG = 30.0
@@ -581,12 +579,6 @@ def test_annotate_leaves_alone_what_is_no_call_or_is_refused(told):
         assert list(annotated) == list(came)
 
 
-class Plan(enum.Enum):
-    """An enum, which JSON does not know."""
-
-    PRO = "pro"
-
-
 BOUND = {"request_id": "r-1", "path": "/signup"}
 
 EVENT: EventDict = {"event": "Signed Up", "km": "event", "person": "bob"}
@@ -663,69 +655,6 @@ def test_an_annotated_line_reads_again_alike_without_what_contextvars_had_bound(
         assert not set(BOUND) & set(call.properties)
         assert annotated["request_id"] == "r-1"
     assert_reads_as(call, line, one.rules)
-
-
-_names = st.one_of(
-    st.sampled_from(["", "x" * 256, *"plan geo geo.city identity request_id _private name exception".split()]),
-    st.text(max_size=5),
-)
-_scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.decimals(places=2, allow_nan=True),
-    st.text(st.characters(), max_size=8),
-    st.dates(),
-    st.datetimes(timezones=st.sampled_from([None, dt.timezone.utc])),
-    st.uuids(),
-    st.binary(max_size=4),
-    st.sampled_from([Plan.PRO, object(), "x" * 600, 1e300, 5e-324, 2**70]),
-)
-_values = st.recursive(
-    _scalars,
-    lambda members: st.one_of(
-        st.lists(members, max_size=3),
-        st.dictionaries(st.one_of(_names, st.integers(0, 9)), members, max_size=3),
-        st.frozensets(st.one_of(st.integers(), st.text(max_size=3)), max_size=3),
-    ),
-    max_leaves=5,
-)
-_persons = st.one_of(st.text(min_size=1, max_size=5), st.integers(), st.uuids(), st.none())
-_moments = st.one_of(
-    st.none(),
-    st.integers(1_230_768_000, 2**33),
-    st.floats(1_230_768_000, 2**33),
-    st.datetimes(dt.datetime(2010, 1, 1), dt.datetime(2100, 1, 1), timezones=st.just(dt.timezone.utc)),  # noqa: DTZ001
-)
-_SAID_OTHERWISE = {"km", "person", "event", "timestamp"}
-_fields = st.dictionaries(_names.filter(lambda name: name not in _SAID_OTHERWISE), _values, max_size=5)
-
-
-@st.composite
-def event_dicts(draw: st.DrawFn) -> EventDict:
-    """Event dicts with a sound call in one of the three forms."""
-    fields, person, moment = draw(_fields), draw(_persons), draw(_moments)
-    kind = draw(st.sampled_from(["event", "set", "alias"]))
-    form = draw(st.sampled_from(["flat", "nested", "helper"]))
-    name = draw(st.text(min_size=1, max_size=5))
-    event_dict: EventDict = {"event": name}
-    if draw(st.booleans()):
-        event_dict["timestamp"] = draw(st.sampled_from(["2023-11-14T22:13:20.500000Z", NOON + 0.5, "10:15", "x", None]))
-    if kind == "alias":
-        person = "bob" if person is None else person
-        flat = {"person": person, "identity": draw(st.uuids())}
-        tagged = {"call": kind, "person": person, "identity": "somebody else " + str(flat["identity"])}
-        helper = km.alias(person, flat["identity"])
-    else:
-        flat = {"person": person, **fields}
-        if moment is not None:
-            flat["km_timestamp"] = moment
-        tagged = {"call": kind, "person": person, "timestamp": moment, "properties": fields}
-        helper = (km.event if kind == "event" else km.set)(person, timestamp=moment, properties=fields)
-    order = draw(st.booleans())
-    said = {"flat": {"km": kind, **flat}, "nested": {"km": tagged}, "helper": helper}[form]
-    return {**said, **event_dict} if order else {**event_dict, **said}
 
 
 @pytest.fixture(scope="module")
