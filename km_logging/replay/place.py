@@ -1,0 +1,118 @@
+"""The place in a file up to which every call was delivered, kept beside it, so that a replay can go on there.
+
+A place is written only once nothing before it can be lost any more, so that a process that is killed at any moment
+repeats some calls, and leaves none out. Kissmetrics counts a repeated call once.
+
+It counts for the same file and the same job only: for others, a replay begins at the beginning, which costs time but
+nothing else. The file holds neither calls nor the key, and is for its owner only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from km_logging.replay.source import HEAD
+
+__all__ = ["Place", "PlaceFile"]
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place between two lines.
+
+    Attributes:
+        lines: how many stand before it.
+        bytes: how many bytes these take, after decompression.
+    """
+
+    lines: int = 0
+    bytes: int = 0
+
+
+class PlaceFile:
+    """Keeps the place of one file and job.
+
+    Args:
+        path: where; it is replaced by each write.
+        job: what is done with the file; may hold secrets.
+        is_fixed: only look, and write nothing.
+    """
+
+    def __init__(self, path: Path, job: str, *, is_fixed: bool = False) -> None:
+        self.path = path
+        self._job = job
+        self._is_fixed = is_fixed
+        self._salt = secrets.token_hex(8)
+        self._head = b""
+
+    def find(self, head: Callable[[int], bytes]) -> Place | str:
+        """The place to go on from, or why there is none.
+
+        Args:
+            head: says the first bytes of the file, as many as it is asked for.
+        """
+        try:
+            kept: dict[str, Any] = json.loads(self.path.read_bytes())
+            place = Place(abs(int(kept["lines"])), abs(int(kept["bytes"])))
+            is_same_file = kept["head"] == _digest(head(min(int(kept["head_bytes"]), HEAD)))
+            is_same_job = kept["job"] == _mark(kept["salt"], self._job)
+        except FileNotFoundError:
+            return f"there is no {self.path} yet"
+        except OSError as error:
+            return f"{self.path} cannot be read ({error.strerror})"
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return f"{self.path} holds no place"
+        if not is_same_file:
+            return f"{self.path} is of another file"
+        return place if is_same_job else f"{self.path} is of a replay with other options"
+
+    def begin(self, head: bytes) -> None:
+        """From now on, places in the file that begins with these bytes are kept."""
+        self._head = head[:HEAD]
+
+    def write(self, place: Place) -> None:
+        """Keep a place; raises OSError if that is impossible."""
+        if self._is_fixed:
+            return
+        kept = {
+            "km-logging replay": VERSION,
+            "lines": place.lines,
+            "bytes": place.bytes,
+            "head": _digest(self._head),
+            "head_bytes": len(self._head),
+            "salt": self._salt,
+            "job": _mark(self._salt, self._job),
+        }
+        fresh = self.path.with_name(f"{self.path.name}.new")
+        fresh.unlink(missing_ok=True)  # of a process that was killed
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(json.dumps(kept) + "\n")
+            fresh.replace(self.path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+
+    def remove(self) -> None:
+        """There is nothing to go on with."""
+        if not self._is_fixed:
+            self.path.unlink(missing_ok=True)
+
+
+def _digest(head: bytes) -> str:
+    return hashlib.sha256(head).hexdigest()
+
+
+def _mark(salt: str, job: str) -> str:
+    """32 bits of a salted hash, which many jobs have: nobody can find a key by it."""
+    return hashlib.blake2b(job.encode("utf-8", "surrogatepass"), digest_size=4, salt=bytes.fromhex(salt)).hexdigest()

@@ -1,0 +1,421 @@
+"""Replaying: from lines to calls to where they go, and the place up to which nothing can be lost any more.
+
+Reads in the caller's thread. Whatever there is to say goes to a `Watch`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from km_logging.calls import Call, Problem, brief
+from km_logging.deadline import Deadline
+from km_logging.intake import Intake
+from km_logging.ledger import Stats
+from km_logging.problems import FormattedNames
+from km_logging.queueing import Mark
+from km_logging.replay.place import Place, PlaceFile
+from km_logging.replay.reading import Passed, Reading
+from km_logging.replay.sinks import Sink
+from km_logging.replay.source import FAULTS, Block, Source
+from km_logging.settings import Settings
+from km_logging.tagging import Rules
+from km_logging.telling import tell
+
+__all__ = ["Counts", "Replay", "Stop", "Wanted", "Watch"]
+
+#: How many calls go on together at most, and for how long they come together under `rate`, in seconds.
+BATCH = 100
+BATCH_LASTS = 0.1
+
+#: How often to look around while waiting, in seconds.
+TICK = 0.1
+
+#: How often a place is marked and kept, in seconds, and how many marks there may be.
+MARK_EVERY = 0.2
+MOST_MARKS = 50
+
+#: How many names of events are counted one by one.
+MOST_NAMES = 1_000
+OTHER_NAMES = "(other names)"
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which calls to take.
+
+    Attributes:
+        since: Unix time, seconds; those at this second are taken.
+        until: Unix time, seconds; those at this second are not.
+        names: of events; None for all calls.
+        people: persons, and other identities of aliases; None for all calls.
+    """
+
+    since: float = -math.inf
+    until: float = math.inf
+    names: frozenset[str] | None = None
+    people: frozenset[str] | None = None
+
+    def holds(self, call: Call) -> bool:
+        """Whether this one is to be taken. An alias without a time is: to repeat it is harmless."""
+        is_timely = self.since <= call.timestamp < self.until or (call.kind == "alias" and not call.timestamp)
+        is_named = self.names is None or call.name in self.names
+        return (
+            is_timely and is_named and (self.people is None or not self.people.isdisjoint({call.person, call.identity}))
+        )
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the lines.
+
+    Attributes:
+        lines: how many were read.
+        calls: how many of them told a call that was wanted.
+        unwanted: how many told another one.
+        untold: how many were tagged and told none, for one of the `problems`.
+        broken: how many of those that are passed over seemed to be tagged, but are no JSON.
+        too_long: how many were not looked at.
+        problems: kind of problem to count, also of properties that were left out.
+        names: kind and name of calls to count.
+        faults: how many files could not be read to the end.
+    """
+
+    lines: int = 0
+    calls: int = 0
+    unwanted: int = 0
+    untold: int = 0
+    broken: int = 0
+    too_long: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+    names: Counter[tuple[str, str]] = field(default_factory=Counter)
+    faults: int = 0
+
+    @property
+    def passed_over(self) -> int:
+        """How many lines are no tracking call."""
+        return self.lines - self.calls - self.unwanted - self.untold
+
+
+class Watch(Protocol):
+    """Shows what a replay has to say."""
+
+    def problem(self, where: str, problem: Problem) -> None:
+        """A line could not be told, or not whole; ``where`` names file and line."""
+
+    def note(self, where: str, text: str) -> None:
+        """Something else that should be known of a file."""
+
+    def tick(self, replay: Replay) -> None:
+        """Comes ten times a second, or seldomer while nothing happens."""
+
+
+class Stop:
+    """Asks a replay to stop, from a signal handler.
+
+    Attributes:
+        is_asked: to stop, and deliver what waits.
+        is_urgent: asked twice: to stop at once.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self.is_urgent = False
+        self._is_reading = False
+
+    def ask(self) -> None:
+        """Stop soon; asked again, at once. Breaks off a read that waits."""
+        self.is_urgent = self.is_asked
+        self.is_asked = True
+        if self._is_reading:
+            raise _BrokenOffError
+
+    def during(self, read: Callable[[], Result]) -> Result:
+        """What ``read`` returns, unless it is broken off."""
+        try:
+            self._is_reading = True
+            return read()
+        finally:
+            self._is_reading = False
+
+
+class _BrokenOffError(Exception):
+    """A read was broken off by `Stop.ask`."""
+
+
+class Replay:
+    """Takes the calls of one file after the other to a sink.
+
+    Args:
+        settings: those of the application that wrote the lines, as far as they concern tagging; `before_send`.
+        sink: where the calls go.
+        watch: shows what there is to say.
+        wanted: which calls to take.
+        rate: most calls a second.
+        time_field: as for `Reading`.
+        stop: asks to stop.
+
+    Attributes:
+        counts: what became of the lines until now.
+        name: of what is being read, or was last.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        sink: Sink,
+        watch: Watch,
+        *,
+        wanted: Wanted,
+        rate: float = math.inf,
+        time_field: str | None = None,
+        stop: Stop,
+    ) -> None:
+        rules = Rules(settings)
+        self.counts = Counts()
+        self.name = ""
+        self._source: Source | None = None
+        self._behind = 0
+        self._settings = settings
+        self._sink = sink
+        self._watch = watch
+        self._wanted = wanted
+        self._stop = stop
+        self._rate = rate
+        self._batch = max(1, min(BATCH, int(min(rate, 1e6) * BATCH_LASTS)))
+        self._next_at = -math.inf
+        self._ticked_at = -math.inf
+        self._reading = Reading(rules, time_field)
+        self._intake = Intake(
+            tell=lambda snapshot: tell(snapshot, rules),
+            before_send=settings.before_send,
+            ledger=sink.ledger,
+            rules=rules,
+        )
+        self._names = FormattedNames()
+        self._places = _Places(sink)
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether a call could not be delivered for so long that it expired; the next ones would, too."""
+        return self._sink.ledger.dropped["expired"].value > 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is a reason to end before the end."""
+        return self._stop.is_asked or self.has_given_up
+
+    @property
+    def bytes_read(self) -> int:
+        """How many bytes were read, as they are on disk."""
+        return self._behind + (self._source.done if self._source else 0)
+
+    def stats(self) -> Stats:
+        """What became of the calls."""
+        return self._sink.ledger.stats(None)
+
+    # One file.
+
+    def read(self, source: Source, kept: PlaceFile | None = None, *, resumes: bool = False) -> None:
+        """Take the calls of one file; returns early if the replay is over.
+
+        Args:
+            source: the file.
+            kept: where its place is kept, or None.
+            resumes: whether to go on at the place that is kept.
+
+        Raises:
+            OutboxError: the outbox cannot be used.
+        """
+        self.name, self._source = source.name, source
+        try:
+            place = self._begin(source, kept, resumes=resumes)
+            for block in source.blocks():
+                found = self._read_block(block, place, source.name, kept)
+                if found is None:
+                    return
+                place = found
+            self._places.reached(kept, place, is_last=True)
+        except _BrokenOffError:
+            return
+        except FAULTS as error:
+            self.counts.faults += 1
+            self._watch.note(source.name, f"cannot be read any further ({_said(error)})")
+        finally:
+            self._behind, self._source = self.bytes_read, None
+
+    def _begin(self, source: Source, kept: PlaceFile | None, *, resumes: bool) -> Place:
+        place = Place()
+        if kept is None:
+            return place
+        found = kept.find(source.head) if resumes else ""
+        kept.begin(source.first())
+        if isinstance(found, Place):
+            if source.skip(found.bytes):
+                place = found
+                self._watch.note(source.name, f"goes on after line {place.lines:,}")
+            else:
+                self._watch.note(source.name, "is shorter than it was: it is read from its beginning")
+        elif found:
+            self._watch.note(source.name, f"is read from its beginning: {found}")
+        return place
+
+    def _read_block(self, block: Block, place: Place, name: str, kept: PlaceFile | None) -> Place | None:
+        """Take the calls of a block; returns the place behind it, or None if the replay is over."""
+        self.counts.too_long += block.skipped > 0
+        begin = Place(place.lines + (block.skipped > 0), place.bytes + block.skipped)
+        # Whoever writes it may not be done with a line that has no end yet: it is read, but the place stays before it.
+        is_whole = block.text.endswith(b"\n")
+        end = Place(begin.lines + block.text.count(b"\n"), begin.bytes + len(block.text)) if is_whole else begin
+        self.counts.lines += end.lines - place.lines + (bool(block.text) and not is_whole)
+        batch: list[str] = []
+        for line in self._reading.candidates(block.text):
+            request = self._request(line.text, name, begin.lines + line.number + 1)
+            if request is not None:
+                batch.append(request)
+            if len(batch) >= self._batch:
+                if not self._put(batch):
+                    return None
+                batch = []
+                self._places.reached(kept, Place(begin.lines + line.number + 1, begin.bytes + line.end))
+        if not self._put(batch):
+            return None
+        self._places.reached(kept, end)
+        return end
+
+    def _request(self, line: bytes, name: str, number: int) -> str | None:
+        """The request of a line; None if it tells no call that is wanted."""
+        told = self._reading.tell(line)
+        if isinstance(told, Passed):
+            self.counts.broken += told is Passed.NO_JSON and line.lstrip()[:1] == b"{"
+            return None
+        call = told.call
+        if call is not None and not self._wanted.holds(call):
+            self.counts.unwanted += 1
+            return None
+        where = f"{name}:{number}"
+        for problem in told.problems:
+            self._note(where, problem)
+        if call is None:
+            self.counts.untold += 1
+            return None
+        self._count(call, where)
+        self._sink.ledger.taken.add()
+        return self._intake.request(call, lambda problem: self._note(where, problem))
+
+    def _count(self, call: Call, where: str) -> None:
+        self.counts.calls += 1
+        key = call.kind, call.name or ""
+        if key not in self.counts.names and len(self.counts.names) >= MOST_NAMES:
+            key = call.kind, OTHER_NAMES
+        self.counts.names[key] += 1
+        if call.name is not None and self._names.is_one(call.name):
+            message = f"many event names differ only in digits, such as {brief(call.name)}"
+            remedy = "have the formatter write `msg`, the text as it was logged, or log a constant text"
+            self._note(where, Problem("formatted_name", message, remedy, call))
+
+    def _note(self, where: str, problem: Problem) -> None:
+        self.counts.problems[problem.kind] += 1
+        self._watch.problem(where, problem)
+
+    # Going on.
+
+    def _put(self, batch: list[str]) -> bool:
+        """Pass calls on, once there is time and room for them; false if the replay is over."""
+        self._tick()
+        if not batch:
+            return not self.is_over
+        while (left := self._next_at - time.monotonic()) > 0 and not self.is_over:
+            time.sleep(min(left, TICK))
+            self._tick()
+        while not self.is_over and not self._sink.has_room(TICK):
+            self._tick()
+        if self.is_over:
+            return False
+        self._next_at = max(self._next_at, time.monotonic()) + len(batch) / self._rate
+        self._sink.put(batch)
+        return True
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if now - self._ticked_at >= TICK:
+            self._ticked_at = now
+            self._keep_places()
+            self._watch.tick(self)
+
+    def _keep_places(self) -> None:
+        for kept, place in self._places.settled():
+            if self.has_given_up:  # asked after the marks: what expired lets them be done as well
+                return
+            try:
+                kept.write(place)
+            except OSError as error:
+                self._places.forget(kept)
+                remedy = "an interruption means to begin again, unless --state names a file that can be written"
+                self._watch.note(str(kept.path), f"cannot be written ({_said(error)}): {remedy}")
+
+    def finish(self) -> bool:
+        """Wait until everything is delivered, and end.
+
+        Asked to stop, it waits no longer than `drain_timeout`, and asked twice, not at all.
+
+        Returns:
+            Whether everything was read, and every call ended.
+        """
+        mark = self._sink.mark()
+        deadline: Deadline | None = None
+        while not (mark.done.wait(TICK) or self.has_given_up or self._stop.is_urgent):
+            self._tick()
+            if self._stop.is_asked:
+                deadline = deadline or Deadline(self._settings.drain_timeout)
+                if not deadline.left:
+                    break
+        is_done = mark.done.is_set() and not self.has_given_up
+        self._keep_places()
+        self._sink.close()
+        return is_done and not self._stop.is_asked and not self.counts.faults
+
+
+class _Places:
+    """Places that are marked, until nothing before them can be lost any more.
+
+    Args:
+        sink: makes the marks.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._marks: deque[tuple[Mark, PlaceFile, Place]] = deque()
+        self._marked_at = -math.inf
+        self._forgotten: list[PlaceFile] = []
+
+    def reached(self, kept: PlaceFile | None, place: Place, *, is_last: bool = False) -> None:
+        """Everything before a place was put; not every place is marked."""
+        if kept is None or kept in self._forgotten:
+            return
+        now = time.monotonic()
+        if is_last or (now - self._marked_at >= MARK_EVERY and len(self._marks) < MOST_MARKS):
+            self._marked_at = now
+            self._marks.append((self._sink.mark(), kept, place))
+
+    def settled(self) -> list[tuple[PlaceFile, Place]]:
+        """The last place of each file that can be kept now."""
+        done: dict[int, tuple[PlaceFile, Place]] = {}
+        while self._marks and self._marks[0][0].done.is_set():
+            _, kept, place = self._marks.popleft()
+            done[id(kept)] = kept, place
+        return list(done.values())
+
+    def forget(self, kept: PlaceFile) -> None:
+        """This one cannot be kept."""
+        self._forgotten.append(kept)
+
+
+def _said(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
