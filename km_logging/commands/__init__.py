@@ -19,6 +19,7 @@ from km_logging.commands.completion import completion
 from km_logging.commands.demo import demo
 from km_logging.commands.outbox import outbox
 from km_logging.commands.relay import relay
+from km_logging.commands.replay import replay
 from km_logging.commands.sandbox import sandbox
 from km_logging.commands.send import send
 from km_logging.commands.url import url
@@ -39,7 +40,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, sandbox, url, send, relay, outbox, check, completion):
+for command in (demo, sandbox, url, send, replay, relay, outbox, check, completion):
     cli.add_command(command)
 
 

@@ -14,7 +14,7 @@ from km_logging.addresses import OutboxAddress, parse_outbox
 from km_logging.errors import SettingsError
 from km_logging.settings import Settings
 
-__all__ = ["as_json", "destination", "moment", "outbox", "quiet", "settings"]
+__all__ = ["as_json", "destination", "into", "moment", "outbox", "quiet", "settings"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -53,6 +53,18 @@ outbox = click.argument("outbox", metavar="OUTBOX", callback=_address)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print only what went wrong.")
+
+
+def _into(context: click.Context, parameter: click.Parameter, text: str | None) -> OutboxAddress | None:
+    return None if text is None else _address(context, parameter, text)
+
+
+into = click.option(
+    "--into",
+    metavar="OUTBOX",
+    callback=_into,
+    help="Put the calls into an outbox, such as sqlite:///km.db; send nothing.",
+)
 
 
 def moment(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
