@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ STDIN = "-"
 _TAGGING = ("tag", "person_field", "include", "exclude", "value_limit", "properties")
 
 #: Why a call was not delivered that should have been.
-_FAILURES = ("expired", "rejected", "closed")
+_FAILURES = ("expired", "rejected")
 
 
 @click.command()
@@ -101,7 +101,8 @@ def replay(files: tuple[str, ...], *, dry_run: bool, resume: bool, into: OutboxA
         is_complete = replaying.finish()
     if is_complete and not resume:
         for place in places.values():
-            place.remove()
+            with suppress(OSError):  # a directory that cannot be written, of which there was a note
+                place.remove()
     showing.say_rest()
     told = _told(replaying, showing.seconds, is_complete=is_complete)
     if as_json:
@@ -186,7 +187,6 @@ def _told(replaying: Replay, seconds: float, *, is_complete: bool) -> dict[str, 
         "calls": counts.calls,
         "delivered": stats.delivered,
         "put": stats.handed_over,
-        "left": stats.pending + stats.dropped["closed"],
         "dropped": {reason: count for reason, count in stats.dropped.items() if reason != "closed"},
         "retried": stats.retried,
         "problems": counts.problems,
@@ -204,7 +204,7 @@ def _print(told: dict[str, Any], into: OutboxAddress | None, *, dry_run: bool) -
     elif into:
         click.echo(f"{told['put']:,} put into the outbox{dropped}.")
     else:
-        click.echo(f"{told['delivered']:,} delivered{dropped}, {told['left']:,} left.")
+        click.echo(f"{told['delivered']:,} delivered{dropped}.")
     others = {"of other times, names or people": told["unwanted"], "that cannot be told": told["untold"]}
     more = "".join(f", {count:,} {what}" for what, count in others.items() if count)
     damaged = told["broken"] + told["too_long"]

@@ -180,8 +180,8 @@ class Replay:
         rules = Rules(settings)
         self.counts = Counts()
         self.name = ""
-        self._source: Source | None = None
-        self._behind = 0
+        self._behind = 0  # bytes of the files that were read
+        self._span, self._part = (0, 0), 0.0  # of the block that is being read, and how much of it is done
         self._settings = settings
         self._sink = sink
         self._watch = watch
@@ -214,7 +214,8 @@ class Replay:
     @property
     def bytes_read(self) -> int:
         """How many bytes were read, as they are on disk."""
-        return self._behind + (self._source.done if self._source else 0)
+        begin, end = self._span
+        return self._behind + begin + int((end - begin) * self._part)
 
     def stats(self) -> Stats:
         """What became of the calls."""
@@ -233,22 +234,25 @@ class Replay:
         Raises:
             OutboxError: the outbox cannot be used.
         """
-        self.name, self._source = source.name, source
+        self.name = source.name
         try:
             place = self._begin(source, kept, resumes=resumes)
+            done = source.done
             for block in source.blocks():
+                self._span, self._part, done = (done, source.done), 0.0, source.done
                 found = self._read_block(block, place, source.name, kept)
                 if found is None:
                     return
                 place = found
-            self._places.reached(kept, place, is_last=True)
         except _BrokenOffError:
             return
         except FAULTS as error:
             self.counts.faults += 1
             self._watch.note(source.name, f"cannot be read any further ({_said(error)})")
         finally:
-            self._behind, self._source = self.bytes_read, None
+            self._places.mark()
+            self._behind += source.done
+            self._span = (0, 0)
 
     def _begin(self, source: Source, kept: PlaceFile | None, *, resumes: bool) -> Place:
         place = Place()
@@ -270,20 +274,25 @@ class Replay:
         """Take the calls of a block; returns the place behind it, or None if the replay is over."""
         self.counts.too_long += block.skipped > 0
         begin = Place(place.lines + (block.skipped > 0), place.bytes + block.skipped)
-        # Whoever writes it may not be done with a line that has no end yet: it is read, but the place stays before it.
-        is_whole = block.text.endswith(b"\n")
-        end = Place(begin.lines + block.text.count(b"\n"), begin.bytes + len(block.text)) if is_whole else begin
-        self.counts.lines += end.lines - place.lines + (bool(block.text) and not is_whole)
+        before = self.counts.lines - place.lines
         batch: list[str] = []
         for line in self._reading.candidates(block.text):
             request = self._request(line.text, name, begin.lines + line.number + 1)
             if request is not None:
                 batch.append(request)
             if len(batch) >= self._batch:
+                place = Place(begin.lines + line.number + 1, begin.bytes + line.end)
+                self._part = line.end / len(block.text)
+                self.counts.lines = before + place.lines
                 if not self._put(batch):
                     return None
                 batch = []
-                self._places.reached(kept, Place(begin.lines + line.number + 1, begin.bytes + line.end))
+                self._places.reached(kept, place)
+        # Whoever writes it may not be done with a line that has no end yet: it is read, but the place stays before it.
+        is_whole = block.text.endswith(b"\n")
+        end = Place(begin.lines + block.text.count(b"\n"), begin.bytes + len(block.text)) if is_whole else begin
+        self._part = 1.0
+        self.counts.lines = before + end.lines + (bool(block.text) and not is_whole)
         if not self._put(batch):
             return None
         self._places.reached(kept, end)
@@ -392,17 +401,23 @@ class _Places:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._marks: deque[tuple[Mark, PlaceFile, Place]] = deque()
+        self._last: tuple[PlaceFile, Place] | None = None
         self._marked_at = -math.inf
         self._forgotten: list[PlaceFile] = []
 
-    def reached(self, kept: PlaceFile | None, place: Place, *, is_last: bool = False) -> None:
-        """Everything before a place was put; not every place is marked."""
+    def reached(self, kept: PlaceFile | None, place: Place) -> None:
+        """Everything before a place was put; now and then, one is marked."""
         if kept is None or kept in self._forgotten:
             return
-        now = time.monotonic()
-        if is_last or (now - self._marked_at >= MARK_EVERY and len(self._marks) < MOST_MARKS):
-            self._marked_at = now
-            self._marks.append((self._sink.mark(), kept, place))
+        self._last = kept, place
+        if time.monotonic() - self._marked_at >= MARK_EVERY and len(self._marks) < MOST_MARKS:
+            self.mark()
+
+    def mark(self) -> None:
+        """Mark the last place that was reached."""
+        if self._last is not None:
+            self._marks.append((self._sink.mark(), *self._last))
+            self._last, self._marked_at = None, time.monotonic()
 
     def settled(self) -> list[tuple[PlaceFile, Place]]:
         """The last place of each file that can be kept now."""
@@ -415,6 +430,8 @@ class _Places:
     def forget(self, kept: PlaceFile) -> None:
         """This one cannot be kept."""
         self._forgotten.append(kept)
+        self._marks = deque(mark for mark in self._marks if mark[1] is not kept)
+        self._last = None
 
 
 def _said(error: BaseException) -> str:
