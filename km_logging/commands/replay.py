@@ -94,11 +94,13 @@ def replay(files: tuple[str, ...], *, dry_run: bool, resume: bool, into: OutboxA
         replaying = Replay(
             settings, sink, showing, wanted=wanted, rate=rate or math.inf, time_field=time_field, stop=stop
         )
-        for name in files:
-            if not replaying.is_over:
-                with _opened(name, stop) as source:
-                    replaying.read(source, places.get(name), resumes=resume)
-        is_complete = replaying.finish()
+        try:
+            for name in files:
+                if not replaying.is_over:
+                    with _opened(name, stop) as source:
+                        replaying.read(source, places.get(name), resumes=resume)
+        finally:
+            is_complete = replaying.finish()
     if is_complete and not resume:
         for place in places.values():
             with suppress(OSError):  # a directory that cannot be written, of which there was a note

@@ -7,7 +7,7 @@ harm. The path of a line:
         |
     reading.py      line -> call, by the functions of the live path (pure)
         |
-    replay.py       which calls are wanted, how fast, how far it has come (place.py)
+    replay.py       which calls are wanted, how fast (terms.py), how far it has come (place.py)
         |
     sinks.py        the server, an outbox, or nowhere
 """
@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from km_logging.replay.place import Place, PlaceFile
 from km_logging.replay.reading import Passed, Reading
-from km_logging.replay.replay import Counts, Replay, Stop, Wanted, Watch
+from km_logging.replay.replay import Replay
 from km_logging.replay.sinks import Nowhere, Sending, Sink, Storing
 from km_logging.replay.source import Source
+from km_logging.replay.terms import Counts, Stop, Wanted, Watch
 
 __all__ = [
     "Counts",

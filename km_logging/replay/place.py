@@ -11,18 +11,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import secrets
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from km_logging.queueing import Mark
 from km_logging.replay.source import HEAD
 
-__all__ = ["Place", "PlaceFile"]
+__all__ = ["Place", "PlaceFile", "Places"]
 
 VERSION = 1
+
+#: How often a place is marked, in seconds, and how many marks there may be.
+MARK_EVERY = 0.2
+MOST_MARKS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,49 @@ class PlaceFile:
         """There is nothing to go on with."""
         if not self._is_fixed:
             self.path.unlink(missing_ok=True)
+
+
+class Places:
+    """Places that are marked, until nothing before them can be lost any more.
+
+    Args:
+        mark: makes a mark behind everything that was put.
+    """
+
+    def __init__(self, mark: Callable[[], Mark]) -> None:
+        self._mark = mark
+        self._marks: deque[tuple[Mark, PlaceFile, Place]] = deque()
+        self._last: tuple[PlaceFile, Place] | None = None
+        self._marked_at = -math.inf
+        self._forgotten: list[PlaceFile] = []
+
+    def reached(self, kept: PlaceFile | None, place: Place) -> None:
+        """Everything before a place was put; now and then, one is marked."""
+        if kept is None or kept in self._forgotten:
+            return
+        self._last = kept, place
+        if time.monotonic() - self._marked_at >= MARK_EVERY and len(self._marks) < MOST_MARKS:
+            self.mark()
+
+    def mark(self) -> None:
+        """Mark the last place that was reached."""
+        if self._last is not None:
+            self._marks.append((self._mark(), *self._last))
+            self._last, self._marked_at = None, time.monotonic()
+
+    def settled(self) -> list[tuple[PlaceFile, Place]]:
+        """The last place of each file that can be kept now."""
+        done: dict[int, tuple[PlaceFile, Place]] = {}
+        while self._marks and self._marks[0][0].done.is_set():
+            _, kept, place = self._marks.popleft()
+            done[id(kept)] = kept, place
+        return list(done.values())
+
+    def forget(self, kept: PlaceFile) -> None:
+        """This one cannot be kept."""
+        self._forgotten.append(kept)
+        self._marks = deque(mark for mark in self._marks if mark[1] is not kept)
+        self._last = None
 
 
 def _digest(head: bytes) -> str:

@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
 
 from km_logging.calls import Call, Problem, brief
 from km_logging.deadline import Deadline
 from km_logging.intake import Intake
 from km_logging.ledger import Stats
 from km_logging.problems import FormattedNames
-from km_logging.queueing import Mark
-from km_logging.replay.place import Place, PlaceFile
+from km_logging.replay.place import Place, PlaceFile, Places
 from km_logging.replay.reading import Passed, Reading
 from km_logging.replay.sinks import Sink
 from km_logging.replay.source import FAULTS, Block, Source
+from km_logging.replay.terms import BrokenOffError, Counts, Stop, Wanted, Watch
 from km_logging.settings import Settings
 from km_logging.tagging import Rules
 from km_logging.telling import tell
 
-__all__ = ["Counts", "Replay", "Stop", "Wanted", "Watch"]
+__all__ = ["Replay"]
 
 #: How many calls go on together at most, and for how long they come together under `rate`, in seconds.
 BATCH = 100
@@ -35,118 +31,9 @@ BATCH_LASTS = 0.1
 #: How often to look around while waiting, in seconds.
 TICK = 0.1
 
-#: How often a place is marked and kept, in seconds, and how many marks there may be.
-MARK_EVERY = 0.2
-MOST_MARKS = 50
-
 #: How many names of events are counted one by one.
 MOST_NAMES = 1_000
 OTHER_NAMES = "(other names)"
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which calls to take.
-
-    Attributes:
-        since: Unix time, seconds; those at this second are taken.
-        until: Unix time, seconds; those at this second are not.
-        names: of events; None for all calls.
-        people: persons, and other identities of aliases; None for all calls.
-    """
-
-    since: float = -math.inf
-    until: float = math.inf
-    names: frozenset[str] | None = None
-    people: frozenset[str] | None = None
-
-    def holds(self, call: Call) -> bool:
-        """Whether this one is to be taken. An alias without a time is: to repeat it is harmless."""
-        is_timely = self.since <= call.timestamp < self.until or (call.kind == "alias" and not call.timestamp)
-        is_named = self.names is None or call.name in self.names
-        return (
-            is_timely and is_named and (self.people is None or not self.people.isdisjoint({call.person, call.identity}))
-        )
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of the lines.
-
-    Attributes:
-        lines: how many were read.
-        calls: how many of them told a call that was wanted.
-        unwanted: how many told another one.
-        untold: how many were tagged and told none, for one of the `problems`.
-        broken: how many of those that are passed over seemed to be tagged, but are no JSON.
-        too_long: how many were not looked at.
-        problems: kind of problem to count, also of properties that were left out.
-        names: kind and name of calls to count.
-        faults: how many files could not be read to the end.
-    """
-
-    lines: int = 0
-    calls: int = 0
-    unwanted: int = 0
-    untold: int = 0
-    broken: int = 0
-    too_long: int = 0
-    problems: Counter[str] = field(default_factory=Counter)
-    names: Counter[tuple[str, str]] = field(default_factory=Counter)
-    faults: int = 0
-
-    @property
-    def passed_over(self) -> int:
-        """How many lines are no tracking call."""
-        return self.lines - self.calls - self.unwanted - self.untold
-
-
-class Watch(Protocol):
-    """Shows what a replay has to say."""
-
-    def problem(self, where: str, problem: Problem) -> None:
-        """A line could not be told, or not whole; ``where`` names file and line."""
-
-    def note(self, where: str, text: str) -> None:
-        """Something else that should be known of a file."""
-
-    def tick(self, replay: Replay) -> None:
-        """Comes ten times a second, or seldomer while nothing happens."""
-
-
-class Stop:
-    """Asks a replay to stop, from a signal handler.
-
-    Attributes:
-        is_asked: to stop, and deliver what waits.
-        is_urgent: asked twice: to stop at once.
-    """
-
-    def __init__(self) -> None:
-        self.is_asked = False
-        self.is_urgent = False
-        self._is_reading = False
-
-    def ask(self) -> None:
-        """Stop soon; asked again, at once. Breaks off a read that waits."""
-        self.is_urgent = self.is_asked
-        self.is_asked = True
-        if self._is_reading:
-            raise _BrokenOffError
-
-    def during(self, read: Callable[[], Result]) -> Result:
-        """What ``read`` returns, unless it is broken off."""
-        try:
-            self._is_reading = True
-            return read()
-        finally:
-            self._is_reading = False
-
-
-class _BrokenOffError(Exception):
-    """A read was broken off by `Stop.ask`."""
 
 
 class Replay:
@@ -199,7 +86,7 @@ class Replay:
             rules=rules,
         )
         self._names = FormattedNames()
-        self._places = _Places(sink)
+        self._places = Places(sink.mark)
 
     @property
     def has_given_up(self) -> bool:
@@ -244,7 +131,7 @@ class Replay:
                 if found is None:
                     return
                 place = found
-        except _BrokenOffError:
+        except BrokenOffError:
             return
         except FAULTS as error:
             self.counts.faults += 1
@@ -389,49 +276,6 @@ class Replay:
         self._keep_places()
         self._sink.close()
         return is_done and not self._stop.is_asked and not self.counts.faults
-
-
-class _Places:
-    """Places that are marked, until nothing before them can be lost any more.
-
-    Args:
-        sink: makes the marks.
-    """
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._marks: deque[tuple[Mark, PlaceFile, Place]] = deque()
-        self._last: tuple[PlaceFile, Place] | None = None
-        self._marked_at = -math.inf
-        self._forgotten: list[PlaceFile] = []
-
-    def reached(self, kept: PlaceFile | None, place: Place) -> None:
-        """Everything before a place was put; now and then, one is marked."""
-        if kept is None or kept in self._forgotten:
-            return
-        self._last = kept, place
-        if time.monotonic() - self._marked_at >= MARK_EVERY and len(self._marks) < MOST_MARKS:
-            self.mark()
-
-    def mark(self) -> None:
-        """Mark the last place that was reached."""
-        if self._last is not None:
-            self._marks.append((self._sink.mark(), *self._last))
-            self._last, self._marked_at = None, time.monotonic()
-
-    def settled(self) -> list[tuple[PlaceFile, Place]]:
-        """The last place of each file that can be kept now."""
-        done: dict[int, tuple[PlaceFile, Place]] = {}
-        while self._marks and self._marks[0][0].done.is_set():
-            _, kept, place = self._marks.popleft()
-            done[id(kept)] = kept, place
-        return list(done.values())
-
-    def forget(self, kept: PlaceFile) -> None:
-        """This one cannot be kept."""
-        self._forgotten.append(kept)
-        self._marks = deque(mark for mark in self._marks if mark[1] is not kept)
-        self._last = None
 
 
 def _said(error: BaseException) -> str:

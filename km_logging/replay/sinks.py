@@ -96,7 +96,9 @@ class Storing:
             while rest:
                 added = self._file.add_some(rest)
                 if not added:
-                    raise OutboxError("the outbox is full", "have it delivered (km-logging relay), or raise ?max_mb=")
+                    raise OutboxError(
+                        "the outbox is full", "have it delivered, or raise ?max_mb=, and go on with --resume"
+                    )
                 self.ledger.handed_over.add_many(added)
                 del rest[:added]
         except sqlite3.Error as error:
