@@ -45,6 +45,7 @@ ROWS = {
     "memory": "memory.waiting_call",
     "depth": "store.depth",
     "import": "imports.import_time",
+    "replay": "logs.replaying",
 }
 
 

@@ -24,9 +24,9 @@ The path of a call, which is also the listing of this package:
 tracker.py puts a pipeline.py of these together for each distinct settings.py, keeps the books (ledger.py) and says
 problems (problems.py); process.py sees to forks and to the end of the process, guard.py that nothing of ours is ever
 tracked; relay.py delivers from an outbox that other processes fill, direct.py sends a call at once, lines.py writes and
-reads calls as lines of JSON. While a test captures calls (testing.py, and pytest_plugin.py for its fixtures), each
-pipeline puts them into the lists of capturing.py instead. checkup/, commands/ and sandbox/ use the library and are used
-by nothing in it.
+reads calls as lines of JSON, replay/ sends those that stand in logs. While a test captures calls (testing.py, and
+pytest_plugin.py for its fixtures), each pipeline puts them into the lists of capturing.py instead. checkup/, commands/,
+replay/ and sandbox/ use the library and are used by nothing in it.
 """
 
 from __future__ import annotations

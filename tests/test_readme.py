@@ -50,6 +50,11 @@ def suites() -> list[str]:
     return [text for text in fences("python") if "def test_" in text]
 
 
+def named_scripts() -> list[tuple[str, str]]:
+    """Python fences that say in their first line what they are saved as."""
+    return re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
 def run(command: list[str], cwd: Path, **environment: str) -> str:
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **environment}
     done = subprocess.run(
@@ -112,6 +117,8 @@ def test_each_json_fence_configures_logging(
 def test_each_console_fence_shows_the_real_output(console: str, server: TrackingServer, tmp_path: Path) -> None:
     """``...`` stands for any text."""
     (tmp_path / "signup.py").write_text(fences("python")[0])
+    for name, script in named_scripts():
+        (tmp_path / name).write_text(script)
     for part in re.split(r"^\$ ", console, flags=re.MULTILINE)[1:]:
         line, _, expected = part.partition("\n")
         words = shlex.split(line)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from km_logging.calls import Problem
+from km_logging.commands.terminal import console, printable
 from km_logging.replay import Replay
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Showing:
         """Show the first ones of each kind."""
         self._shown[problem.kind] += 1
         if self._shown[problem.kind] <= MOST_SHOWN:
-            click.echo(f"{where}: {problem}", err=True)
+            click.echo(printable(f"{where}: {problem}"), err=True)
 
     def say_rest(self) -> None:
         """Say how many problems were not shown."""
@@ -77,7 +78,7 @@ class Showing:
     def note(self, where: str, text: str) -> None:
         """Say something else of a file."""
         if not self._is_quiet:
-            click.echo(f"{where} {text}.", err=True)
+            click.echo(printable(f"{where} {text}."), err=True)
 
     def tick(self, replay: Replay) -> None:
         """Show how far it has come: now on a terminal, else now and then."""
@@ -99,8 +100,13 @@ class Showing:
 
 
 def _bar() -> Progress:
-    from rich.console import Console  # only where there is a terminal
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )  # only on a terminal
 
     columns = (
         BarColumn(bar_width=20),
@@ -108,4 +114,4 @@ def _bar() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[said]}", markup=False),
     )
-    return Progress(*columns, console=Console(stderr=True, highlight=False), auto_refresh=False, transient=True)
+    return Progress(*columns, console=console(stderr=True), auto_refresh=False, transient=True)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from km_logging import checkup
 from km_logging.addresses import OutboxAddress
-from km_logging.commands import options
+from km_logging.commands import configs, options
 from km_logging.commands.progress import Showing
+from km_logging.commands.terminal import console, printable
 from km_logging.errors import SettingsError
 from km_logging.problems import Reporter, insecure
 from km_logging.replay import Nowhere, PlaceFile, Replay, Sending, Sink, Source, Stop, Storing, Wanted
@@ -29,8 +29,13 @@ __all__ = ["replay"]
 
 STDIN = "-"
 
+_CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 #: Settings of tagging, of which a replay needs those of the application.
 _TAGGING = ("tag", "person_field", "include", "exclude", "value_limit", "properties")
+
+#: Settings of a log call, which a replay does not make.
+_PLAIN = {"durability": "batched", "strict": False, "drain_on_sigterm": False}
 
 #: Why a call was not delivered that should have been.
 _FAILURES = ("expired", "rejected")
@@ -55,6 +60,9 @@ _FAILURES = ("expired", "rejected")
 @click.option("--transport", type=click.Choice(["requests", "curl"]), help="Else KM_TRANSPORT; curl is the faster one.")
 @click.option("--senders", type=int, help="Most requests under way; else KM_SENDERS, else 16, or 64 with curl.")
 @click.option("--retry-for", type=float, help="Seconds that a call is tried; else KM_RETRY_FOR, else 300.")
+@click.option(
+    "--config", type=_CONFIG, metavar="FILE", help="The application's dictConfig, whose settings apply here, too."
+)
 @click.option("--tag", help="What the application's settings call the field km.")
 @click.option("--person-field", help="What the application's settings call the field person.")
 @click.option("--include", multiple=True, help="The only properties that may be sent; repeatable.")
@@ -124,12 +132,28 @@ def _wanted(given: dict[str, Any]) -> Wanted:
 
 
 def _settings(given: dict[str, Any], into: OutboxAddress | None, *, dry_run: bool) -> Settings:
+    """The settings of the application, but for what concerns its own delivery."""
+    table = _configured(given.pop("config"))
     alone = {"mode": "off" if dry_run else "live", "outbox": str(into or "memory:"), "deliver": into is None}
-    if not (dry_run or into or given["api_key"] or os.environ.get("KM_API_KEY")):
+    if not (dry_run or into or given["api_key"] or table.get("api_key") or os.environ.get("KM_API_KEY")):
         raise SettingsError("api_key is missing: pass --api-key, or set KM_API_KEY; --dry-run and --into need none")
-    settings = Settings.resolve({name: value for name, value in given.items() if value != ()} | alone, os.environ)
+    said = {name: value for name, value in given.items() if value not in (None, ())}
+    settings = Settings.resolve({**table, **said, **alone, **_PLAIN}, os.environ)
     check_transport(settings)
     return settings
+
+
+def _configured(config: Path | None) -> dict[str, Any]:
+    """The settings of the one handler of a dictConfig."""
+    if config is None:
+        return {}
+    sys.path.insert(0, str(Path.cwd()))  # where the application's own callables are
+    handlers = checkup.handler_settings(configs.read(config))
+    if len(handlers) != 1:
+        names = f" ({', '.join(handlers)})" if handlers else ""
+        message = f"{config} has {len(handlers)} handlers of ours{names}, not one"
+        raise click.UsageError(f"{message}: leave --config out, and give --tag, --include and the like")
+    return next(iter(handlers.values()))
 
 
 def _job(settings: Settings, wanted: Wanted, into: OutboxAddress | None) -> str:
@@ -217,12 +241,14 @@ def _print(told: dict[str, Any], into: OutboxAddress | None, *, dry_run: bool) -
 
 
 def _print_names(names: list[dict[str, Any]]) -> None:
+    from rich.table import Table  # so that the other commands start faster
+
     table = Table("call", "name", box=None)
     table.add_column("calls", justify="right")
     for row in names:
-        table.add_row(row["kind"], row["name"], f"{row['calls']:,}")
+        table.add_row(row["kind"], printable(row["name"]), f"{row['calls']:,}")
     if names:
-        Console(markup=False, highlight=False).print(table)
+        console(may_be_wide=True).print(table)
 
 
 def _how_to_go_on(replaying: Replay, settings: Settings) -> str:

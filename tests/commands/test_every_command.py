@@ -32,7 +32,7 @@ PATHS = list(paths())
 
 def test_the_commands_of_the_contract_are_there():
     assert {path[0] for path in PATHS if path} >= {
-        "demo", "sandbox", "url", "send", "relay", "outbox", "check", "completion",
+        "demo", "sandbox", "url", "send", "replay", "relay", "outbox", "check", "completion",
     }  # fmt: skip
     assert {path[1] for path in PATHS if path[:1] == ("outbox",) and path[1:]} == {
         "status", "list", "export", "retry", "purge",

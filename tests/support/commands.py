@@ -53,11 +53,13 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
 
-def largest(*arguments: str, stdin: str | Path = os.devnull, **variables: str | None) -> int:
+def largest(
+    *arguments: str, stdin: str | Path = os.devnull, patience: float = 4 * GUARD, **variables: str | None
+) -> int:
     """Run a command to its end, with a file as stdin; how large its process became, in KiB."""
     with Path(stdin).open("rb") as file:
         command = [sys.executable, "-c", _MEASURE, ENTRY, *arguments]
-        return int(subprocess.check_output(command, stdin=file, env=environment(variables), timeout=4 * GUARD))
+        return int(subprocess.check_output(command, stdin=file, env=environment(variables), timeout=patience))
 
 
 @contextmanager

@@ -15,18 +15,17 @@ import sys
 import termios
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from fcntl import ioctl
 from pathlib import Path
 
 import pytest
 
+from support.commands import ENTRY, environment, km_logging, running
 from support.logfile import made, write
 from support.servers import Reply, TrackingServer, refused
-from support.tracking import GUARD, Answers, eventually, people
+from support.tracking import GUARD, KEY, KEY_ON_THE_WIRE, Answers, eventually, people
 
-ENTRY = str(Path(sys.executable).with_name("km-logging"))
-KEY = "secret-key"
 NOON = 1_700_000_000
 
 LOG = """\
@@ -50,51 +49,30 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-def environment(server: TrackingServer | None, **variables: str) -> dict[str, str]:
-    leading = {} if server is None else {"KM_API_KEY": KEY, "KM_ENDPOINT": server.endpoint}
-    return {**os.environ, **leading, **variables}
+def leading(server: TrackingServer | None) -> dict[str, str]:
+    """The environment that leads to a server."""
+    return {} if server is None else {"KM_API_KEY": KEY, "KM_ENDPOINT": server.endpoint}
 
 
 def replay(
     *arguments: object, server: TrackingServer | None = None, stdin: bytes = b"", **variables: str
-) -> subprocess.CompletedProcess[bytes]:
-    command = [ENTRY, "replay", *map(str, arguments)]
-    done = subprocess.run(
-        command, input=stdin, env=environment(server, **variables), capture_output=True, timeout=60, check=False
-    )
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
-    assert KEY.encode() not in done.stdout + done.stderr
-    return done
+) -> subprocess.CompletedProcess[str]:
+    return km_logging("replay", *map(str, arguments), stdin=stdin, **leading(server), **variables)
 
 
-def told(done: subprocess.CompletedProcess[bytes]) -> dict[str, object]:
+def told(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
     return json.loads(done.stdout)
-
-
-@contextmanager
-def running(*arguments: object, server: TrackingServer) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [ENTRY, "replay", *map(str, arguments)], env=environment(server), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    guard = threading.Timer(60, process.kill)
-    guard.start()
-    try:
-        yield process
-    finally:
-        guard.cancel()
-        process.kill()
-        process.communicate()
 
 
 def test_a_dry_run_says_what_would_be_sent_and_needs_no_key(log):
     done = replay("--dry-run", log)
-    assert (done.returncode, done.stderr) == (0, b"")
-    rows = [line.split() for line in done.stdout.decode().splitlines()]
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split() for line in done.stdout.splitlines()]
     assert ["event", "Signed", "Up", "2"] in rows
     assert ["event", "Searched", "1"] in rows
     assert ["set", "1"] in rows
-    assert b"4 to send; nothing was sent." in done.stdout
-    assert b"2 passed over" in done.stdout
+    assert "4 to send; nothing was sent." in done.stdout
+    assert "2 passed over" in done.stdout
     assert [path.name for path in log.parent.iterdir()] == ["app.log"], "nothing is left behind"
 
 
@@ -102,23 +80,23 @@ def test_a_tagged_line_that_cannot_be_told_is_reported_with_file_and_line_and_no
     log.write_text(LOG + WRONG * 20)
     done = replay("--dry-run", log)
     assert done.returncode == 1
-    said = done.stderr.decode()
+    said = done.stderr
     assert f"{log}:7: nobody is named for the event 'Nobody': pass person" in said
     assert f"{log}:8: the line holds no time" in said
     assert said.count("nobody is named") == 5
     assert "15 more of the kind no_person." in said
     assert "15 more of the kind bad_timestamp." in said
-    assert b"40 that cannot be told" in done.stdout
+    assert "40 that cannot be told" in done.stdout
     for hidden in ("example.com", "gold", "hidden"):
-        assert hidden not in said + done.stdout.decode()
+        assert hidden not in said + done.stdout
 
 
 def test_it_sends_everything_with_its_own_time(log, server):
     done = replay(log, server=server)
     assert done.returncode == 0, done.stderr
-    assert b"4 delivered.\n" in done.stdout
-    assert b"6 lines in" in done.stdout
-    assert sorted(target.replace(f"_k={KEY}&", "") for target in server.targets) == [
+    assert "4 delivered.\n" in done.stdout
+    assert "6 lines in" in done.stdout
+    assert sorted(target.replace(f"_k={KEY_ON_THE_WIRE}&", "") for target in server.targets) == [
         "/e?_p=ann%40example.com&_n=Signed+Up&plan=gold&_t=1700000000&_d=1",
         "/e?_p=bob%40example.com&_n=Searched&_t=1700007200&_d=1",
         "/e?_p=bob%40example.com&_n=Signed+Up&plan=gold&_t=1700003600&_d=1",
@@ -160,7 +138,30 @@ def test_settings_of_tagging_may_be_given(tmp_path, server):
     options = ["--tag", "track", "--person-field", "user_id", "--time-field", "ts"]
     assert replay(*options, "--exclude", "ip", tmp_path / "app.log", server=server).returncode == 0
     assert replay(*options, "--include", "plan", tmp_path / "app.log", server=server).returncode == 0
-    assert server.targets == [f"/e?_k={KEY}&_p=bob&_n=Signed+Up&plan=pro&_t={NOON}&_d=1"] * 2
+    assert server.targets == [f"/e?_k={KEY_ON_THE_WIRE}&_p=bob&_n=Signed+Up&plan=pro&_t={NOON}&_d=1"] * 2
+
+
+def test_the_settings_may_be_those_of_the_applications_dictconfig(log, server, monkeypatch):
+    """All of them, its own redaction and its server included; what is said on the command line wins."""
+    monkeypatch.chdir(log.parent)
+    Path("hooks.py").write_text("def redact(call):\n    return None if call.person.startswith('ann') else call\n")
+    handler = {
+        "class": "km_logging.KissmetricsHandler", "api_key": KEY, "endpoint": server.endpoint, "outbox": "sqlite:///km.db",
+        "mode": "off", "strict": True, "exclude": ["gender"], "before_send": "ext://hooks.redact",
+        "properties": {"site": "eu"},
+    }  # fmt: skip
+    Path("logging.json").write_text(json.dumps({"version": 1, "handlers": {"kissmetrics": handler}}))
+    done = replay("--config", "logging.json", log)
+    assert done.returncode == 0, done.stderr
+    assert "3 delivered, 1 withheld." in done.stdout
+    assert all(target.endswith(f"&site=eu&_t={target[-15:-5]}&_d=1") for target in server.targets)
+    assert not any("gender" in target or "ann" in target for target in server.targets)
+    assert not Path("km.db").exists()
+    assert replay("--config", "logging.json", "--exclude", "nothing", "--name", "x", log, "--json").returncode == 0
+    Path("logging.json").write_text(json.dumps({"version": 1, "handlers": {"a": handler, "b": handler}}))
+    done = replay("--config", "logging.json", log)
+    assert done.returncode == 2
+    assert "2 handlers of ours (a, b), not one" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
@@ -183,11 +184,11 @@ def test_several_files_are_read_one_after_the_other(log, server):
 
 
 def test_quiet_says_only_what_is_wrong(log, server):
-    assert replay("-q", log, server=server).stdout == b""
+    assert replay("-q", log, server=server).stdout == ""
     log.write_text(LOG + WRONG)
     done = replay("--quiet", log, server=server)
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr.count(b"\n") == 2
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 2
 
 
 def test_json_is_for_programs(log, server):
@@ -214,12 +215,10 @@ def test_calls_may_be_put_into_an_outbox_without_a_key(log, server):
     """From which a relay delivers them."""
     outbox = f"sqlite:///{log.parent}/km.db"
     done = replay("--into", outbox, log)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"4 put into the outbox." in done.stdout
-    relay = subprocess.run(
-        [ENTRY, "relay", "--drain", outbox], env=environment(server), capture_output=True, timeout=60, check=True
-    )
-    assert b"4 delivered, 0 left." in relay.stdout
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4 put into the outbox." in done.stdout
+    relay = km_logging("relay", "--drain", outbox, **leading(server))
+    assert "4 delivered, 0 left." in relay.stdout
     assert len(server.targets) == 4
 
 
@@ -227,8 +226,10 @@ def test_what_was_exported_can_be_replayed(log, server):
     """A backlog of an outbox as lines of JSON, through a pipe."""
     outbox = f"sqlite:///{log.parent}/km.db"
     assert replay("--into", outbox, log).returncode == 0
-    exported = subprocess.run([ENTRY, "outbox", "export", outbox], capture_output=True, timeout=60, check=True).stdout
-    assert replay("-", server=server, stdin=exported).returncode == 0
+    for form in ("kissmetrics", "calls"):
+        exported = km_logging("outbox", "export", "--format", form, outbox).stdout.encode()
+        assert replay("-", server=server, stdin=exported).returncode == 0
+    assert len(server.targets) == 8
     assert len(set(server.targets)) == 4
 
 
@@ -253,17 +254,17 @@ def test_what_was_exported_can_be_replayed(log, server):
 def test_what_is_wrong_is_said_with_the_remedy(arguments, code, remedy, log, monkeypatch):
     monkeypatch.chdir(log.parent)
     done = replay(*arguments)
-    assert (done.returncode, done.stdout) == (code, b"")
-    assert remedy in " ".join(done.stderr.decode().split())
+    assert (done.returncode, done.stdout) == (code, "")
+    assert remedy in " ".join(done.stderr.split())
 
 
 def test_a_server_that_cannot_be_reached_is_said_and_nothing_is_lost(log, server):
     with refused() as endpoint:
-        done = replay(log, "--retry-for", "0.1", server=server, KM_ENDPOINT=endpoint)
+        done = replay(log, "--retry-for", "0.1", "--endpoint", endpoint, server=server)
     assert done.returncode == 1
-    assert b"could not be delivered" in done.stderr
-    assert b"refused" in done.stderr.lower()
-    assert b"--resume" in done.stderr
+    assert "could not be delivered" in done.stderr
+    assert "refused" in done.stderr.lower()
+    assert "--resume" in done.stderr
     assert replay("--resume", log, server=server).returncode == 0
     assert len(set(server.targets)) == 4
 
@@ -279,15 +280,15 @@ def test_of_a_damaged_file_the_beginning_is_sent(tmp_path, server):
     (tmp_path / "app.log.gz").write_bytes(content[:-100])
     done = replay(tmp_path / "app.log.gz", server=server)
     assert done.returncode == 1
-    assert b"app.log.gz cannot be read any further" in done.stderr
-    assert b"mend the files" in done.stderr
+    assert "app.log.gz cannot be read any further" in done.stderr
+    assert "mend the files" in done.stderr
 
 
 def test_an_endpoint_that_anybody_can_read_on_the_way_is_said(log):
     """Nothing is reached there: it is a name that does not exist."""
     done = replay(log, "--retry-for", "0", "--endpoint", "http://nowhere.invalid", "--api-key", KEY)
     assert done.returncode == 1
-    assert b"unencrypted" in done.stderr
+    assert "unencrypted" in done.stderr
 
 
 # Interruptions.
@@ -296,43 +297,30 @@ def test_an_endpoint_that_anybody_can_read_on_the_way_is_said(log):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(number, tmp_path, server):
     write(tmp_path / "app.log", 5_000, seed=3)
-    with running(tmp_path / "app.log", "--rate", "500", server=server) as process:
+    with running("replay", str(tmp_path / "app.log"), "--rate", "500", **leading(server)) as process:
         server.wait(100)
         process.send_signal(number)
         out, err = process.communicate(timeout=GUARD)
     assert process.returncode == 1
-    assert b"--resume goes on" in err
-    assert b"Traceback" not in err
-    done = int(re.search(rb"([\d,]+) delivered\.", out)[1].replace(b",", b""))
+    assert "--resume goes on" in err
+    assert "Traceback" not in err
+    done = int(re.search(r"([\d,]+) delivered\.", out)[1].replace(",", ""))
     assert len(server.targets) == done < 1_000
     again = replay("--resume", tmp_path / "app.log", server=server)
     assert again.returncode == 0
-    assert b"goes on after line" in again.stderr
+    assert "goes on after line" in again.stderr
     _each_once(server, 5_000, seed=3)
     assert len(server.targets) == 1_000, "it stopped where it said"
 
 
 def test_ctrl_c_ends_a_wait_for_stdin(server):
-    process = subprocess.Popen(
-        [ENTRY, "replay", "-"],
-        env=environment(server),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    guard = threading.Timer(60, process.kill)
-    guard.start()
-    try:
-        process.stdin.write(LOG.encode())
+    with running("replay", "-", **leading(server)) as process:
+        process.stdin.write(LOG)
         process.stdin.flush()
         server.wait(4)
         process.send_signal(signal.SIGINT)
         assert process.wait(GUARD) == 1
-        assert b"4 delivered" in process.stdout.read()
-    finally:
-        guard.cancel()
-        process.kill()
-        process.communicate()
+        assert "4 delivered" in process.stdout.read()
 
 
 @pytest.mark.parametrize("state", [None, "kept"], ids=["beside", "elsewhere"])
@@ -344,7 +332,7 @@ def test_after_a_kill_it_goes_on_where_it_stopped(state, pack, tmp_path, server)
     path.write_bytes(pack((tmp_path / "plain.log").read_bytes()))
     place = tmp_path / (state or "app.log.km-replay")
     options = ["--state", place] if state else []
-    with running(path, *options, "--rate", "500", server=server) as process:
+    with running("replay", *map(str, [path, *options]), "--rate", "500", **leading(server)) as process:
         eventually(lambda: place.exists() and json.loads(place.read_bytes())["lines"] > 500, "a place")
         process.kill()
         process.wait()
@@ -363,7 +351,7 @@ def test_stdin_goes_on_too_if_its_place_is_kept(tmp_path, server):
     options = ["-", "--resume", "--state", tmp_path / "place", "--json"]
     assert told(replay(*options, server=server, stdin=content[: len(content) // 2]))["calls"] > 50
     again = replay(*options, server=server, stdin=content)
-    assert b"goes on after line" in again.stderr
+    assert "goes on after line" in again.stderr
     assert told(again)["calls"] < 150
     _each_once(server, 1_000, seed=5)
 
@@ -373,12 +361,12 @@ def test_where_no_place_can_be_kept_that_is_said(log, server):
     place.mkdir()
     done = replay(log, server=server)
     assert done.returncode == 0
-    assert b"--state" in done.stderr
+    assert "--state" in done.stderr
 
 
 def _each_once(server: TrackingServer, lines: int, seed: int) -> None:
     """Counted as Kissmetrics does, each call of a log has arrived, and nothing else."""
-    arrived = {target.replace(f"_k={KEY}&", "") for target in server.targets}
+    arrived = {target.replace(f"_k={KEY_ON_THE_WIRE}&", "") for target in server.targets}
     assert arrived == {one.request for one in made(lines, seed) if one.request}
 
 
@@ -394,20 +382,18 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 class Terminal:
-    """A process in a terminal of its own, 120 columns wide.
+    """A process in a terminal of its own, 120 columns wide, that somebody types into.
 
     Attributes:
-        shown: what it wrote there until now.
+        process: the command.
     """
 
     def __init__(self, *arguments: object, **variables: str) -> None:
-        self.shown = ""
         self._here, there = pty.openpty()
         ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-        unset = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLUMNS", "LINES"}}
         self.process = subprocess.Popen(
             [sys.executable, "-c", _LEAD, ENTRY, "replay", *map(str, arguments)],
-            env={**unset, "TERM": "xterm-256color", **variables},
+            env=environment({"TERM": "xterm-256color", "NO_COLOR": None, "COLUMNS": None, **variables}),
             stdin=there,
             stdout=there,
             stderr=there,
@@ -415,12 +401,13 @@ class Terminal:
         os.close(there)
 
     def read(self) -> str:
-        """What it writes until it ends."""
+        """What it shows until it ends."""
+        shown = b""
         with suppress(OSError):  # which is how a terminal says that nobody writes any more
             while some := os.read(self._here, 65_536):
-                self.shown += some.decode("utf-8", "replace")
+                shown += some
         self.process.wait(GUARD)
-        return self.shown
+        return shown.decode()
 
     def type(self, text: bytes) -> None:
         """Type on its keyboard."""
@@ -455,7 +442,7 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(terminal, tmp_path, serv
     write(tmp_path / "app.log", 5_000, seed=6)
     with (tmp_path / "app.log").open("a") as file:
         file.write(WRONG)
-    shown = terminal(tmp_path / "app.log", "--rate", "1000", KM_API_KEY=KEY, KM_ENDPOINT=server.endpoint).read()
+    shown = terminal(tmp_path / "app.log", "--rate", "1000", **leading(server)).read()
     percents = [int(found) for found in re.findall(r"(\d+)%", shown)]
     assert percents == sorted(percents)
     assert len(set(percents)) > 3
@@ -471,7 +458,7 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(terminal, tmp_path, serv
 
 def test_ctrl_c_in_a_terminal_stops_it_and_leaves_the_cursor_as_it_was(terminal, tmp_path, server):
     write(tmp_path / "app.log", 5_000, seed=6)
-    one = terminal(tmp_path / "app.log", "--rate", "300", KM_API_KEY=KEY, KM_ENDPOINT=server.endpoint)
+    one = terminal(tmp_path / "app.log", "--rate", "300", **leading(server))
     server.wait(50)
     one.type(b"\x03")
     shown = one.read()
@@ -483,7 +470,7 @@ def test_ctrl_c_in_a_terminal_stops_it_and_leaves_the_cursor_as_it_was(terminal,
 
 @pytest.mark.parametrize("options", [["--quiet"], ["--json"]])
 def test_quiet_and_no_color_hold_in_a_terminal(options, terminal, log, server):
-    shown = terminal(log, *options, KM_API_KEY=KEY, KM_ENDPOINT=server.endpoint, NO_COLOR="1").read()
+    shown = terminal(log, *options, **leading(server), NO_COLOR="1").read()
     assert "\x1b[3" not in shown
     assert ("%" in shown) == (options == ["--json"])
 
@@ -509,7 +496,7 @@ def test_where_there_is_no_terminal_progress_is_said_in_lines(tmp_path, monkeypa
 def test_help_holds_an_example():
     done = replay("--help")
     assert done.returncode == 0
-    assert b"km-logging replay --dry-run app.log" in done.stdout
+    assert "km-logging replay --dry-run app.log" in done.stdout
 
 
 def test_a_lasting_outbox_keeps_its_secrets(log):
