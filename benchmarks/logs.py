@@ -46,8 +46,8 @@ def replaying(bench: Bench) -> list[Line]:
     held = {f"{name}, MB": round(megabytes[name], 1) for name in rounds}
     jq = cpu.get("jq")
     return [
-        Line(f"dry run of {lines:,} lines, CPU", "jq", jq and cpu["dry run"] / jq, 2.0, medians=told),
-        Line(f"replay of {lines:,} lines, 1 in 5 a call, CPU", "jq", jq and cpu["replay"] / jq, 4.0),
+        Line(f"dry run of {lines:,} lines, CPU", "jq", jq and cpu["dry run"] / jq, 3.0, medians=told),
+        Line(f"replay of {lines:,} lines, 1 in 5 a call, CPU", "jq", jq and cpu["replay"] / jq, 5.0),
         Line(
             "peak memory of it",
             "a tenth of the lines",

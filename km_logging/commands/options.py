@@ -55,8 +55,10 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print only what went wrong.")
 
 
-def _into(context: click.Context, parameter: click.Parameter, text: str | None) -> OutboxAddress | None:
-    return None if text is None else _address(context, parameter, text)
+def _into(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    if text is not None:
+        _address(context, parameter, text)
+    return text
 
 
 into = click.option(

@@ -15,7 +15,6 @@ from typing import Any
 import click
 
 from km_logging import checkup
-from km_logging.addresses import OutboxAddress
 from km_logging.commands import configs, options
 from km_logging.commands.progress import Showing
 from km_logging.commands.terminal import console, printable
@@ -70,7 +69,7 @@ _FAILURES = ("expired", "rejected")
 @click.option("--time-field", help="The field of tagged lines that holds their time, if it is one of another name.")
 @options.quiet
 @options.as_json
-def replay(files: tuple[str, ...], *, dry_run: bool, resume: bool, into: OutboxAddress | None, **given: Any) -> None:
+def replay(files: tuple[str, ...], *, dry_run: bool, resume: bool, into: str | None, **given: Any) -> None:
     r"""Send the tracking calls that stand in logs.
 
     With their original times: Kissmetrics counts equal calls once, so that to send one again does no harm. FILE is a
@@ -131,10 +130,10 @@ def _wanted(given: dict[str, Any]) -> Wanted:
     return Wanted(**bounds, names=frozenset(names) or None, people=frozenset(people) or None)
 
 
-def _settings(given: dict[str, Any], into: OutboxAddress | None, *, dry_run: bool) -> Settings:
+def _settings(given: dict[str, Any], into: str | None, *, dry_run: bool) -> Settings:
     """The settings of the application, but for what concerns its own delivery."""
     table = _configured(given.pop("config"))
-    alone = {"mode": "off" if dry_run else "live", "outbox": str(into or "memory:"), "deliver": into is None}
+    alone = {"mode": "off" if dry_run else "live", "outbox": into or "memory:", "deliver": into is None}
     if not (dry_run or into or given["api_key"] or table.get("api_key") or os.environ.get("KM_API_KEY")):
         raise SettingsError("api_key is missing: pass --api-key, or set KM_API_KEY; --dry-run and --into need none")
     said = {name: value for name, value in given.items() if value not in (None, ())}
@@ -156,14 +155,14 @@ def _configured(config: Path | None) -> dict[str, Any]:
     return next(iter(handlers.values()))
 
 
-def _job(settings: Settings, wanted: Wanted, into: OutboxAddress | None) -> str:
+def _job(settings: Settings, wanted: Wanted, into: str | None) -> str:
     """What is done with a file, in a text: places of another job are no use."""
-    where = into.path if into else [str(settings.endpoint), settings.api_key]
+    where = str(settings.outbox) if into else [str(settings.endpoint), settings.api_key]
     which = [wanted.since, wanted.until, sorted(wanted.names or ()), sorted(wanted.people or ())]
     return json.dumps([where, which, [getattr(settings, name) for name in _TAGGING]])
 
 
-def _word(into: OutboxAddress | None, *, dry_run: bool) -> str:
+def _word(into: str | None, *, dry_run: bool) -> str:
     return "to send" if dry_run else "put into the outbox" if into else "delivered"
 
 
@@ -179,11 +178,11 @@ def _total(files: tuple[str, ...]) -> int | None:
     return None if STDIN in files else sum(Path(name).stat().st_size for name in files)
 
 
-def _sink(settings: Settings, into: OutboxAddress | None, *, dry_run: bool) -> Sink:
+def _sink(settings: Settings, into: str | None, *, dry_run: bool) -> Sink:
     if dry_run:
         return Nowhere()
     if into is not None:
-        return Storing(into)
+        return Storing(settings)
     report = Reporter(None).report
     if not settings.endpoint.is_private:
         report(insecure(settings.endpoint))
@@ -222,7 +221,7 @@ def _told(replaying: Replay, seconds: float, *, is_complete: bool) -> dict[str, 
     }
 
 
-def _print(told: dict[str, Any], into: OutboxAddress | None, *, dry_run: bool) -> None:
+def _print(told: dict[str, Any], into: str | None, *, dry_run: bool) -> None:
     dropped = "".join(f", {count:,} {reason}" for reason, count in told["dropped"].items())
     if dry_run:
         _print_names(told["names"])

@@ -5,19 +5,17 @@ A `Mark` stands for everything that was put before it: it is done once none of t
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from km_logging.addresses import OutboxAddress
 from km_logging.calls import Problem
 from km_logging.deadline import Deadline
 from km_logging.delivery import Delivery
 from km_logging.errors import OutboxError
 from km_logging.ledger import Ledger
-from km_logging.outbox.database import Database, fault_of
+from km_logging.outbox import make_outbox
 from km_logging.outbox.memory import MemoryOutbox
 from km_logging.queueing import Mark
 from km_logging.senders import make_sender
@@ -28,8 +26,9 @@ __all__ = ["Nowhere", "Sending", "Sink", "Storing"]
 #: How many calls may wait to be sent, or be under way.
 ROOM = 2_000
 
-#: How long to wait while another process writes into an outbox, in seconds.
-PATIENCE = 30.0
+#: How long to wait for an outbox that cannot be used for the time being, and how often to look, in seconds.
+PATIENCE = 10.0
+LOOK = 0.05
 
 
 class Sink(Protocol):
@@ -74,41 +73,43 @@ class Nowhere:
 
 
 class Storing:
-    """Commits calls to an outbox, from which an application or a relay delivers.
+    """Commits calls to an outbox that lasts, from which an application or a relay delivers.
 
     Args:
-        address: of the file, which is made if it is not there.
-
-    Raises:
-        OutboxError: it cannot be used; also `put`.
+        settings: `outbox`, which is made if it is not there; `deliver` is false.
     """
 
-    def __init__(self, address: OutboxAddress) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.ledger = Ledger()
-        self._file = Database(address, creates=True, patience=PATIENCE)
+        self._problem: Problem | None = None
+        self._outbox = make_outbox(settings, ledger=self.ledger, left=lambda _: None, report=self._note)
+
+    def _note(self, problem: Problem) -> None:
+        self._problem = problem
 
     def has_room(self, seconds: float) -> bool:  # noqa: ARG002, D102
         return True
 
-    def put(self, requests: Sequence[str]) -> None:  # noqa: D102
-        rest = [(request, time.time(), 0) for request in requests]
-        try:
-            while rest:
-                added = self._file.add_some(rest)
-                if not added:
-                    raise OutboxError(
-                        "the outbox is full", "have it delivered, or raise ?max_mb=, and go on with --resume"
-                    )
-                self.ledger.handed_over.add_many(added)
-                del rest[:added]
-        except sqlite3.Error as error:
-            raise OutboxError(*fault_of(error)) from error
+    def put(self, requests: Sequence[str]) -> None:
+        """Returns once they are committed; raises OutboxError if that cannot be done."""
+        # What cannot be used from the beginning is a mistake; later, somebody may be writing for long.
+        deadline = Deadline(PATIENCE if self.ledger.handed_over.value else 0)
+        self._outbox.put(requests, time.time())
+        while self._outbox.pending and deadline.left:
+            time.sleep(LOOK)
+            self._outbox.look()
+        if self.ledger.dropped["overflow"].value:
+            raise OutboxError("the outbox is full", "have it delivered, or give it more room, and go on with --resume")
+        if self._outbox.pending:
+            assert self._problem is not None
+            message, _, _ = self._problem.message.partition(", so calls wait")
+            raise OutboxError(message, self._problem.remedy)
 
     def mark(self) -> Mark:  # noqa: D102
         return _done()
 
     def close(self) -> None:  # noqa: D102
-        self._file.close()
+        self._outbox.close()
 
 
 class Sending:

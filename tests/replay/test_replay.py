@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from km_logging.addresses import parse_outbox
 from km_logging.calls import Call, Problem
 from km_logging.errors import OutboxError
 from km_logging.replay import Nowhere, Place, PlaceFile, Replay, Sending, Sink, Source, Stop, Storing, Wanted
@@ -63,6 +62,10 @@ def replay_of(
 def sending(server: TrackingServer | str, **given: object) -> Sending:
     endpoint = server if isinstance(server, str) else server.endpoint
     return Sending(Settings.resolve({"api_key": KEY, "endpoint": endpoint, "retry_for": GUARD, **given}, {}), print)
+
+
+def storing(outbox: str) -> Storing:
+    return Storing(Settings.resolve({"outbox": outbox, "deliver": False}, {}))
 
 
 def read(replay: Replay, path: Path, kept: PlaceFile | None = None, *, resumes: bool = False) -> None:
@@ -430,7 +433,7 @@ def test_a_read_that_waits_is_broken_off():
 
 def test_calls_are_put_into_an_outbox_that_others_deliver_from(tmp_path):
     """Committed with each batch, for whoever delivers; the file is for its owner only."""
-    sink = Storing(parse_outbox("OUTBOX", f"sqlite:///{tmp_path}/km.db"))
+    sink = storing(f"sqlite:///{tmp_path}/km.db")
     replay = replay_of(sink)
     path = log_of(tmp_path, lines(*numbered(1_000)))
     read(replay, path, kept_of(path))
@@ -444,7 +447,7 @@ def test_calls_are_put_into_an_outbox_that_others_deliver_from(tmp_path):
 
 def test_a_full_outbox_is_an_error_and_the_place_stays_before_it(tmp_path):
     path = log_of(tmp_path, "".join(line(f"user-{number}", plan="x" * 500) for number in range(5_000)))
-    replay = replay_of(Storing(parse_outbox("OUTBOX", f"sqlite:///{tmp_path}/km.db?max_mb=1")))
+    replay = replay_of(storing(f"sqlite:///{tmp_path}/km.db?max_mb=1"))
     with pytest.raises(OutboxError, match="full"):
         read(replay, path, kept_of(path))
     replay.finish()
@@ -453,6 +456,27 @@ def test_a_full_outbox_is_an_error_and_the_place_stays_before_it(tmp_path):
     place = place_in(path)
     assert 0 < put < 5_000
     assert place is None or place.lines <= put
+
+
+def test_an_outbox_that_somebody_locks_is_waited_for(tmp_path):
+    """Once something was put into it; what cannot be used from the beginning is a mistake, and said at once."""
+    path = log_of(tmp_path, lines(*numbered(400)))
+    with pytest.raises(OutboxError, match="make the directory"):
+        read(replay_of(storing(f"sqlite:///{tmp_path}/nowhere/km.db")), path)
+    locked: list[sqlite3.Connection] = []
+
+    def lock(replay: Replay) -> None:
+        if replay.stats().handed_over and not locked:
+            locked.append(sqlite3.connect(tmp_path / "km.db", isolation_level=None, check_same_thread=False))
+            locked[0].execute("BEGIN IMMEDIATE")
+            threading.Timer(1.0, locked[0].execute, ["ROLLBACK"]).start()
+
+    replay = replay_of(storing(f"sqlite:///{tmp_path}/km.db"), Noted(lock), rate=500)
+    read(replay, path)
+    assert replay.finish()
+    assert locked
+    locked[0].close()
+    assert replay.stats().handed_over == 400
 
 
 def test_memory_holds_no_more_than_a_few_calls(tmp_path):
