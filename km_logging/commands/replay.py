@@ -83,24 +83,15 @@ def replay(files: tuple[str, ...], *, dry_run: bool, resume: bool, into: str | N
     """
     is_quiet, as_json, state = (given.pop(name) for name in ("quiet", "as_json", "state"))
     rate, time_field = given.pop("rate"), given.pop("time_field")
-    if state and len(files) > 1:
-        raise click.UsageError("--state keeps the place of one file: give one FILE, or leave it out")
-    if resume and STDIN in files and not state:
-        raise click.UsageError("--resume of stdin needs --state PATH, where its place is kept")
     wanted = _wanted(given)
     settings = _settings(given, into, dry_run=dry_run)
-    job = _job(settings, wanted, into)
-    places = {
-        name: PlaceFile(Path(state or f"{name}.km-replay"), job, is_fixed=dry_run)
-        for name in files
-        if state or name != STDIN
-    }
+    job = _job(settings, into, wanted, time_field)
+    places = _places(files, state, job, dry_run=dry_run, resume=resume)
     stop = _stop_on_signals()
     with Showing(_total(files), done=_word(into, dry_run=dry_run), is_quiet=is_quiet) as showing:
         sink = _sink(settings, into, dry_run=dry_run)
-        replaying = Replay(
-            settings, sink, showing, wanted=wanted, rate=rate or math.inf, time_field=time_field, stop=stop
-        )
+        rate = math.inf if rate is None else rate
+        replaying = Replay(settings, sink, showing, wanted=wanted, rate=rate, time_field=time_field, stop=stop)
         try:
             for name in files:
                 if not replaying.is_over:
@@ -122,6 +113,18 @@ def replay(files: tuple[str, ...], *, dry_run: bool, resume: bool, into: str | N
         click.echo(_how_to_go_on(replaying, settings), err=True)
     is_wrong = not is_complete or told["untold"] or any(told["dropped"].get(reason) for reason in _FAILURES)
     sys.exit(1 if is_wrong else 0)
+
+
+def _places(
+    files: tuple[str, ...], state: str | None, job: str, *, dry_run: bool, resume: bool
+) -> dict[str, PlaceFile]:
+    """Where the places of these files are kept."""
+    if state and len(files) > 1:
+        raise click.UsageError("--state keeps the place of one file: give one FILE, or leave it out")
+    if resume and STDIN in files and not state:
+        raise click.UsageError("--resume of stdin needs --state PATH, where its place is kept")
+    named = files if state else [name for name in files if _is_file(name)]
+    return {name: PlaceFile(Path(state or f"{name}.km-replay"), job, is_fixed=dry_run) for name in named}
 
 
 def _wanted(given: dict[str, Any]) -> Wanted:
@@ -155,10 +158,10 @@ def _configured(config: Path | None) -> dict[str, Any]:
     return next(iter(handlers.values()))
 
 
-def _job(settings: Settings, wanted: Wanted, into: str | None) -> str:
+def _job(settings: Settings, into: str | None, wanted: Wanted, time_field: str | None) -> str:
     """What is done with a file, in a text: places of another job are no use."""
     where = str(settings.outbox) if into else [str(settings.endpoint), settings.api_key]
-    which = [wanted.since, wanted.until, sorted(wanted.names or ()), sorted(wanted.people or ())]
+    which = [wanted.since, wanted.until, sorted(wanted.names or ()), sorted(wanted.people or ()), time_field]
     return json.dumps([where, which, [getattr(settings, name) for name in _TAGGING]])
 
 
@@ -175,7 +178,12 @@ def _stop_on_signals() -> Stop:
 
 
 def _total(files: tuple[str, ...]) -> int | None:
-    return None if STDIN in files else sum(Path(name).stat().st_size for name in files)
+    return sum(Path(name).stat().st_size for name in files) if all(map(_is_file, files)) else None
+
+
+def _is_file(name: str) -> bool:
+    """Not stdin, nor a pipe, which a shell may name as well: <(zcat app.log.gz)."""
+    return name != STDIN and Path(name).is_file()
 
 
 def _sink(settings: Settings, into: str | None, *, dry_run: bool) -> Sink:

@@ -175,6 +175,18 @@ def test_files_and_stdin_may_be_gzip(pack, way, tmp_path, server):
     assert len(server.targets) == 4
 
 
+def test_a_pipe_may_be_named_like_a_file(log, server):
+    """As a shell does for <(zcat app.log.gz); nothing is kept beside it."""
+    pipe = log.parent / "pipe"
+    os.mkfifo(pipe)
+    writing = threading.Thread(target=lambda: pipe.write_bytes(LOG.encode()))
+    writing.start()
+    done = replay(pipe, server=server)
+    writing.join()
+    assert (done.returncode, done.stderr, len(server.targets)) == (0, "", 4)
+    assert {path.name for path in log.parent.iterdir()} == {"app.log", "pipe"}
+
+
 def test_several_files_are_read_one_after_the_other(log, server):
     (log.parent / "other.log.gz").write_bytes(gzip.compress(LOG.replace("example.com", "example.org").encode()))
     done = replay(log, log.parent / "other.log.gz", "--json", server=server)
