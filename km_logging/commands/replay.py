@@ -28,6 +28,9 @@ __all__ = ["replay"]
 
 STDIN = "-"
 
+#: What the file of a place is called, after the file whose place it is.
+SUFFIX = ".km-replay"
+
 _CONFIG = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 #: Settings of tagging, of which a replay needs those of the application.
@@ -123,8 +126,9 @@ def _places(
         raise click.UsageError("--state keeps the place of one file: give one FILE, or leave it out")
     if resume and STDIN in files and not state:
         raise click.UsageError("--resume of stdin needs --state PATH, where its place is kept")
-    named = files if state else [name for name in files if _is_file(name)]
-    return {name: PlaceFile(Path(state or f"{name}.km-replay"), job, is_fixed=dry_run) for name in named}
+    # A pattern such as app.log* finds the files of places as well.
+    named = files if state else [name for name in files if _is_file(name) and not name.endswith(SUFFIX)]
+    return {name: PlaceFile(Path(state or name + SUFFIX), job, is_fixed=dry_run) for name in named}
 
 
 def _wanted(given: dict[str, Any]) -> Wanted:

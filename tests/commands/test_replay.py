@@ -175,6 +175,14 @@ def test_files_and_stdin_may_be_gzip(pack, way, tmp_path, server):
     assert len(server.targets) == 4
 
 
+def test_the_file_of_a_place_may_be_found_by_a_pattern(log, server):
+    """It is a line that is no call, and gets no place of its own."""
+    assert replay("--resume", log, server=server).returncode == 0
+    done = replay("--resume", log, f"{log}.km-replay", "--json", server=server)
+    assert (done.returncode, told(done)["lines"], told(done)["passed_over"]) == (0, 1, 1)
+    assert {path.name for path in log.parent.iterdir()} == {"app.log", "app.log.km-replay"}
+
+
 def test_a_pipe_may_be_named_like_a_file(log, server):
     """As a shell does for <(zcat app.log.gz); nothing is kept beside it."""
     pipe = log.parent / "pipe"
