@@ -162,12 +162,14 @@ class Replay:
         self.counts.too_long += block.skipped > 0
         begin = Place(place.lines + (block.skipped > 0), place.bytes + block.skipped)
         before = self.counts.lines - place.lines
+        # Whoever writes it may not be done with a line that has no end yet: it is read, but the place stays before it.
+        is_whole = block.text.endswith(b"\n")
         batch: list[str] = []
         for line in self._reading.candidates(block.text):
             request = self._request(line.text, name, begin.lines + line.number + 1)
             if request is not None:
                 batch.append(request)
-            if len(batch) >= self._batch:
+            if is_whole and len(batch) >= self._batch:
                 place = Place(begin.lines + line.number + 1, begin.bytes + line.end)
                 self._part = line.end / len(block.text)
                 self.counts.lines = before + place.lines
@@ -175,8 +177,6 @@ class Replay:
                     return None
                 batch = []
                 self._places.reached(kept, place)
-        # Whoever writes it may not be done with a line that has no end yet: it is read, but the place stays before it.
-        is_whole = block.text.endswith(b"\n")
         end = Place(begin.lines + block.text.count(b"\n"), begin.bytes + len(block.text)) if is_whole else begin
         self._part = 1.0
         self.counts.lines = before + end.lines + (bool(block.text) and not is_whole)
