@@ -57,6 +57,6 @@ def identified() -> object:
 
 
 def bound_by_structlog() -> Mapping[str, object]:
-    """What structlog's contextvars bind in this context; nothing where nobody has imported them."""
-    contextvars = sys.modules.get("structlog.contextvars")
-    return {} if contextvars is None else contextvars.get_contextvars()
+    """What structlog's contextvars bind in this context; nothing where nobody has imported them, to the end."""
+    bound = getattr(sys.modules.get("structlog.contextvars"), "get_contextvars", None)
+    return {} if bound is None else bound()

@@ -261,9 +261,9 @@ def bad_name(name: object) -> Untold | None:
 
 
 def is_uuid(value: object) -> bool:
-    """Whether ``value`` is a UUID; where nobody has imported that module, nothing is."""
-    uuid = sys.modules.get("uuid")
-    return uuid is not None and is_a(value, uuid.UUID)
+    """Whether ``value`` is a UUID; where nobody has imported that module, or is still about to, nothing is."""
+    kind = getattr(sys.modules.get("uuid"), "UUID", None)
+    return kind is not None and is_a(value, kind)
 
 
 def _too_long(limit: int) -> Untold:

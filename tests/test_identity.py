@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 
 import pytest
 import structlog
@@ -160,3 +161,9 @@ def test_where_nobody_imported_structlog_nothing_is_bound_and_it_stays_unimporte
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("ok\n", "")
+
+
+def test_while_another_thread_imports_structlog_nothing_is_bound(monkeypatch):
+    """The module is there before its functions are."""
+    monkeypatch.setitem(sys.modules, "structlog.contextvars", ModuleType("structlog.contextvars"))
+    assert dict(bound_by_structlog()) == {}

@@ -6,6 +6,7 @@ import enum
 import io
 import math
 import re
+import sys
 from collections import OrderedDict, UserDict, UserList, deque
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -14,7 +15,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from pathlib import PurePosixPath, PureWindowsPath
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from unittest.mock import MagicMock, Mock
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from km_logging.calls import PROBLEMS, encodable
+from km_logging.helpers import event
 from km_logging.values import Untold, is_uuid, told, unfold
 
 LIMIT = 512
@@ -624,3 +626,10 @@ def test_a_value_is_told_alike_every_time(value):
 )
 def test_is_uuid_knows_uuids(value, expected):
     assert is_uuid(value) is expected
+
+
+def test_while_another_thread_imports_uuid_nothing_is_one(monkeypatch):
+    """The module is there before its class is; a log call in that moment is as sound as any."""
+    monkeypatch.setitem(sys.modules, "uuid", ModuleType("uuid"))
+    assert is_uuid("bob") is False
+    assert event("bob")["km"]["person"] == "bob"
