@@ -13,7 +13,7 @@ The path of a call, which is also the listing of this package:
                         |
                     intake.py       telling.py makes the call (calls.py, values.py), before_send may change it,
                         |           wire.py encodes the request; in the caller if the log call waits for its commit
-                    outbox/         memory | sqlite (access, database, election, held)   (seam 1)
+                    outbox/         memory | sqlite | redis                              (seam 1)
                         | entries
                    delivery.py  <-> policy.py   answer -> verdict, backoff, breaker (pure)
                         | request

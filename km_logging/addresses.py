@@ -6,17 +6,28 @@ Each parser takes the name of the setting or variable, for its errors, and the t
 from __future__ import annotations
 
 import os.path
-from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from km_logging.calls import MAX_NAME
 from km_logging.errors import SettingsError
 
-__all__ = ["Endpoint", "OutboxAddress", "is_loopback", "parse_endpoint", "parse_outbox"]
+__all__ = ["Endpoint", "OutboxAddress", "StreamAddress", "is_loopback", "parse_endpoint", "parse_outbox"]
 
 #: How large a SQLite outbox may grow unless its address says otherwise, in MiB.
 MAX_MB = 1_024
 MOST_MB = 1_000_000
+
+#: Where a Redis outbox is unless its address says otherwise, and how many calls may wait there.
+PORT = 6379
+STREAM = "km"
+MOST = 1_000_000
+
+#: What stands for a password where an address is shown.
+MASK = "***"
+
+#: Options of a ``rediss://`` address that name files, as redis-py calls them.
+CERTIFICATES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +53,7 @@ class OutboxAddress:
     """Where accepted calls wait.
 
     Attributes:
-        kind: ``memory`` or ``sqlite``.
+        kind: ``memory``, ``sqlite`` or ``redis``.
         path: of the file, absolute; empty for memory.
         max_mb: how large the file may grow, in MiB.
         is_synced: whether each commit waits for the disk (``?sync=full``), which a power cut needs.
@@ -63,6 +74,43 @@ class OutboxAddress:
             return "memory:"
         options = [f"max_mb={self.max_mb}"] * (self.max_mb != MAX_MB) + ["sync=full"] * self.is_synced
         return f"{self.kind}:///{self.path}" + ("?" if options else "") + "&".join(options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamAddress(OutboxAddress):
+    """A stream of a Redis server. Neither ``repr`` nor ``str`` shows the password.
+
+    Attributes:
+        scheme: ``redis``, ``rediss`` for TLS, or ``unix`` for the socket at `path`.
+        host: name or address, without brackets.
+        port: of the server.
+        database: its number.
+        username: may be empty.
+        password: may be empty.
+        stream: key of the stream; other keys of ours begin with it.
+        most: how many calls may wait there.
+        certificates: options of `CERTIFICATES` and their values.
+    """
+
+    kind: str = "redis"
+    scheme: str = "redis"
+    host: str = ""
+    port: int = PORT
+    database: int = 0
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    stream: str = STREAM
+    most: int = MOST
+    certificates: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        options = [f"db={self.database}"] * (self.scheme == "unix" and self.database != 0)
+        options += [f"stream={self.stream}"] * (self.stream != STREAM) + [f"max={self.most}"] * (self.most != MOST)
+        options += [f"{option}={value}" for option, value in self.certificates]
+        user = f"{MASK}@" if self.username or self.password else ""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        place = self.path if self.scheme == "unix" else f"{host}:{self.port}/{self.database}"
+        return f"{self.scheme}://{user}{place}" + ("?" if options else "") + "&".join(options)
 
 
 def parse_endpoint(name: str, text: str) -> Endpoint:
@@ -113,9 +161,10 @@ def parse_outbox(name: str, text: str) -> OutboxAddress:
     if text in {"memory:", "memory://"}:
         return OutboxAddress("memory")
     if scheme in {"redis", "rediss", "unix"}:
-        raise SettingsError(f"{name} with {scheme}: is not in this version yet: use 'sqlite:///km.db' or 'memory:'")
+        return _stream_address(name, text)
     if scheme != "sqlite":
-        raise SettingsError(f"{name} must be 'memory:' or 'sqlite:///km.db', not one with the scheme {scheme!r}")
+        kinds = "'memory:', 'sqlite:///km.db' or 'redis://host:6379/0'"
+        raise SettingsError(f"{name} must be {kinds}, not one with the scheme {scheme!r}")
     path, _, query = rest.partition("?")
     if not path.startswith("///") or not path[3:] or "\0" in path or path.endswith(("/", ":memory:")):
         remedy = "write sqlite:///km.db for a relative path, sqlite:////var/lib/app/km.db for an absolute one"
@@ -134,3 +183,49 @@ def _options(name: str, query: str) -> tuple[int, bool]:
             remedy = "the options are max_mb=1024 (1 or more, MiB) and sync=full"
             raise SettingsError(f"{name} has an option that it does not know or cannot use, {option!r}: {remedy}")
     return max_mb, is_synced
+
+
+def _stream_address(name: str, text: str) -> StreamAddress:
+    """Errors show nothing of the text: who forgets to encode a password has it anywhere in there."""
+    try:
+        url = urlsplit(text)
+        port, host = url.port or PORT, url.hostname or ""
+    except ValueError:
+        raise SettingsError(f"{name} names no Redis server: {_HOW_STREAM}") from None
+    options = dict(parse_qsl(url.query, keep_blank_values=True))
+    is_socket = url.scheme == "unix"
+    if url.fragment or "#" in text or not (url.path[1:] and url.path[0] == "/" and not host if is_socket else host):
+        raise SettingsError(f"{name} names no Redis server: {_HOW_STREAM}")
+    if MASK in {url.username, url.password}:
+        raise SettingsError(f"{name} has {MASK} in the place of the password: write the password itself")
+    database = options.pop("db", "0") if is_socket else url.path.strip("/") or "0"
+    stream, most = options.pop("stream", STREAM), options.pop("max", str(MOST))
+    certificates = tuple((option, options.pop(option)) for option in CERTIFICATES if option in options)
+    is_sound = stream.isprintable() and 0 < len(stream) <= MAX_NAME and _is_number(database) and _is_number(most)
+    if options or not is_sound or int(most) < 1:
+        raise SettingsError(f"{name} has a part that it does not know or cannot use: {_HOW_STREAM}")
+    if certificates and url.scheme != "rediss":
+        raise SettingsError(f"{name} has {certificates[0][0]} without TLS: write it as rediss://")
+    return StreamAddress(
+        scheme=url.scheme,
+        path=unquote(url.path) if is_socket else "",
+        host=host,
+        port=port,
+        database=int(database),
+        username=unquote(url.username or ""),
+        password=unquote(url.password or ""),
+        stream=stream,
+        most=int(most),
+        certificates=certificates,
+    )
+
+
+_HOW_STREAM = (
+    "write redis://host:6379/0?stream=km&max=1000000, rediss://.. for TLS (with ssl_ca_certs=, ssl_certfile=, "
+    "ssl_keyfile= as needed), or unix:///run/redis.sock?db=0&stream=km; with a password redis://user:password@host, "
+    "in which %40 stands for @, and so on"
+)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) + 3

@@ -46,7 +46,7 @@ PROBLEMS: dict[str, str] = {
     "formatted_name": "many event names differ only in digits",
     "callback": "a callback raised, or returned what it should not",
     "insecure_endpoint": "calls leave this machine unencrypted",
-    "outbox": "the outbox's file cannot be used for the time being, or holds calls of another key",
+    "outbox": "the outbox cannot be used for the time being, or holds calls of another key",
     "delivery": "the background thread could not start or met an error of its own",
 }
 

@@ -160,8 +160,8 @@ class Delivery:
             self._release_marks()
 
     def evict(self) -> bool:
-        """Drop the oldest call in memory that waits; false if none does, or if an outbox on disk is just in use."""
-        if not self._turn.acquire(blocking=not self._outbox.poll < math.inf):
+        """Drop the oldest call in memory that waits; false if none does, or if an outbox that lasts is just in use."""
+        if not self._turn.acquire(blocking=not self._outbox.lasts):
             return False
         try:
             entry = None if self._closed else self._oldest_waiting()

@@ -3,7 +3,7 @@
     KmLoggingError
     ├── SettingsError        the configuration is wrong (also a ValueError)
     ├── ProblemError         a call cannot be told, and `strict` asked to hear of it (also a ValueError)
-    ├── OutboxError          the file of an outbox cannot be used
+    ├── OutboxError          an outbox that lasts cannot be used
     └── MissingExtraError    a package of an extra is not installed (also an ImportError)
 
 Every message ends with the remedy. None ever holds the API key or a property's value.
@@ -43,7 +43,7 @@ class ProblemError(KmLoggingError, ValueError):
 
 
 class OutboxError(KmLoggingError):
-    """The file of an outbox cannot be used; raised by commands only, elsewhere it is a problem.
+    """An outbox that lasts cannot be used; raised by commands only, elsewhere it is a problem.
 
     Args:
         message: what is wrong.

@@ -18,7 +18,7 @@ __all__ = ["DROPPED", "Counts", "Ledger", "Stats", "Tally"]
 
 #: Why a call that was accepted is not delivered.
 DROPPED: dict[str, str] = {
-    "overflow": "more calls were waiting in memory than `capacity`, or the outbox's file has reached `max_mb`",
+    "overflow": "more calls were waiting in memory than `capacity`, or the outbox has reached `max_mb` or `max`",
     "expired": "it could not be delivered within `retry_for`",
     "rejected": "the server refused it three times for its own sake",
     "withheld": "`before_send` returned None, or raised",

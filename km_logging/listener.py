@@ -21,8 +21,9 @@ from km_logging.queueing import Batch, CallQueue, Committed, Mark
 
 __all__ = ["Listener"]
 
-#: After so many calls of a batch a pause may be due.
+#: After so many calls of a batch they are kept, and a pause may be due; where it is a commit to keep them, after more.
 SLICE = 10
+SLICE_LASTING = 100
 
 #: Over how many of the last events `merged` is estimated.
 REMEMBERED = 10_000
@@ -38,11 +39,12 @@ class Listener(logging.handlers.QueueListener):
         wake: is told that new calls are in the outbox already.
         rest: is told what this thread took, and says how long it should rest, both in seconds.
         reached: is told of each mark, once everything before it was kept.
+        lasts: whether what is kept outlives the process.
         ledger: the books.
         reporter: says problems.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each of them is somebody else's, and comes by name
         self,
         calls: CallQueue,
         *,
@@ -51,6 +53,7 @@ class Listener(logging.handlers.QueueListener):
         wake: Callable[[], None],
         rest: Callable[[float], float],
         reached: Callable[[Mark], None],
+        lasts: bool,
         ledger: Ledger,
         reporter: Reporter,
     ) -> None:
@@ -61,6 +64,7 @@ class Listener(logging.handlers.QueueListener):
         self._wake = wake
         self._rest = rest
         self._reached = reached
+        self._slice = SLICE_LASTING if lasts else SLICE
         self._ledger = ledger
         self._reporter = reporter
         self._merging = _Merging(REMEMBERED)
@@ -87,7 +91,7 @@ class Listener(logging.handlers.QueueListener):
         is_fuller = False
         began = time.thread_time()
         for item in batch:
-            if len(requests) >= SLICE and self._calls.is_unhurried:
+            if len(requests) >= self._slice and self._calls.is_unhurried:
                 self._keep(requests)
                 requests = []
                 began = self._have_rested(began)

@@ -80,6 +80,7 @@ class Pipeline:
             wake=self._delivery.wake,
             rest=self._delivery.rest,
             reached=self._delivery.reached,
+            lasts=self._outbox.lasts,
             ledger=ledger,
             reporter=reporter,
         )

@@ -23,9 +23,9 @@ from types import FrameType
 from typing import Protocol
 
 from km_logging.deadline import Deadline
+from km_logging.importing import importing
 from km_logging.ledger import Ledger
 from km_logging.queueing import Mark
-from km_logging.senders import importing
 from km_logging.settings import Settings
 
 __all__ = ["arm", "catch_sigterm", "exit_deadline", "watch"]

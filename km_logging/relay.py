@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 
-from km_logging.addresses import parse_outbox
 from km_logging.deadline import Deadline
 from km_logging.delivery import Delivery
-from km_logging.errors import SettingsError
+from km_logging.errors import OutboxError, SettingsError
 from km_logging.ledger import Ledger, Stats
-from km_logging.outbox.database import FAULTS, Database
-from km_logging.outbox.sqlite import SqliteOutbox
+from km_logging.outbox import make_lasting
+from km_logging.outbox.store import opened
 from km_logging.problems import Reporter, insecure
 from km_logging.senders import make_sender
 from km_logging.settings import Settings
@@ -21,9 +20,6 @@ __all__ = ["Relay"]
 
 #: How often `Relay.run_once` and `Relay.drain` look whether they are done, in seconds.
 LOOK = 0.05
-
-#: How long to wait while another process writes, in seconds.
-PATIENCE = 5.0
 
 
 class Relay:
@@ -35,28 +31,23 @@ class Relay:
         settings: `outbox`, `api_key`, `endpoint` and the settings of delivery.
 
     Raises:
-        SettingsError: the outbox ends with the process.
+        SettingsError: the outbox ends with the process, or there is no key.
         OutboxError: there is no such outbox, or it is none of ours.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._address = parse_outbox("OUTBOX", settings.outbox)
+        self._address = settings.outbox
         if not self._address.lasts:
-            raise SettingsError("OUTBOX is 'memory:', which no other process can see: name a sqlite:/// outbox")
-        self._opened().close()  # so that a mistake is an error, not a problem
+            remedy = "name a sqlite:/// or redis:// outbox"
+            raise SettingsError(f"OUTBOX is 'memory:', which no other process can see: {remedy}")
+        if settings.api_key is None:
+            raise SettingsError("api_key is missing: pass it, or set KM_API_KEY")
+        self.waiting()  # so that a mistake is an error, not a problem
         self._ledger = Ledger()
         self._stopping = _Stop()
         self._report = report = Reporter(settings.on_problem).report
-        self._outbox = SqliteOutbox(
-            self._address,
-            ledger=self._ledger,
-            left=lambda _: None,
-            report=report,
-            delivers=True,
-            api_key=settings.api_key or "",
-            is_relay=True,
-        )
+        self._outbox = make_lasting(settings, ledger=self._ledger, left=lambda _: None, report=report, is_relay=True)
         self._delivery = Delivery(
             settings,
             outbox=self._outbox,
@@ -68,8 +59,13 @@ class Relay:
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that delivers."""
+        """Whether this process delivers, as far as it can use the outbox."""
         return self._outbox.leads
+
+    @property
+    def has_others(self) -> bool:
+        """Whether other processes deliver."""
+        return self._outbox.has_others
 
     def stats(self) -> Stats:
         """What became of the calls that this relay has read."""
@@ -77,14 +73,11 @@ class Relay:
 
     def waiting(self) -> int:
         """How many calls are in the outbox; raises OutboxError while it cannot be used."""
-        with closing(self._opened()) as file:
-            return file.count()
-
-    def _opened(self) -> Database:
-        return Database(self._address, creates=False, patience=PATIENCE)
+        with opened(self._address) as store:
+            return store.count()
 
     def start(self) -> None:
-        """Begin to deliver, or to wait for the process that does to end."""
+        """Begin to deliver; or, where one process delivers for all, to wait for that one to end."""
         if not self._settings.endpoint.is_private:
             self._report(insecure(self._settings.endpoint))
         self._outbox.look()
@@ -92,8 +85,8 @@ class Relay:
 
     def run_once(self) -> None:
         """Try every call that is there once; end early if nothing can be sent for the time being."""
-        with closing(self._opened()) as file:
-            self._outbox.end = file.last()
+        with opened(self._address) as store:
+            self._outbox.end = store.last()
         self.start()
         while self.leads and not self._delivery.is_through and not self._stopping.is_set():
             self._stopping.wait(LOOK)
@@ -105,7 +98,7 @@ class Relay:
             self._stopping.wait(LOOK)
 
     def _is_empty(self) -> bool:
-        with suppress(*FAULTS):  # which the outbox has said, and goes on trying
+        with suppress(OutboxError):  # which the outbox has said, and goes on trying
             return self.waiting() == 0
         return False
 

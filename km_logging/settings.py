@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from km_logging.addresses import Endpoint, parse_endpoint, parse_outbox
+from km_logging.addresses import Endpoint, OutboxAddress, parse_endpoint, parse_outbox
 from km_logging.calls import MAX_NAME, brief
 from km_logging.errors import SettingsError
 from km_logging.values import Untold, bad_name, unfold
@@ -57,8 +57,8 @@ def _one_of(*choices: str) -> Callable[[str, object], str]:
     return parse
 
 
-def _outbox(name: str, value: object) -> str:
-    return str(parse_outbox(name, _text(name, value)))
+def _outbox(name: str, value: object) -> OutboxAddress:
+    return value if isinstance(value, OutboxAddress) else parse_outbox(name, _text(name, value))
 
 
 def _boolean(name: str, value: object) -> bool:
@@ -180,7 +180,7 @@ SETTINGS: dict[str, Setting] = {
     "mode": Setting(_one_of("live", "print", "off"), "live", "KM_MODE"),
     "outbox": Setting(_outbox, "memory:", "KM_OUTBOX"),
     "durability": Setting(_one_of("batched", "immediate"), "batched", "KM_DURABILITY"),
-    "deliver": Setting(_boolean, True, "KM_DELIVER"),
+    "deliver": Setting(_boolean, None, "KM_DELIVER"),
     "capacity": Setting(_whole(1, 100_000_000), 50_000, "KM_CAPACITY"),
     "overflow": Setting(_one_of("drop_newest", "drop_oldest", "block"), "drop_newest", "KM_OVERFLOW"),
     "block_timeout": Setting(_number(0, DAY), 1.0),
@@ -208,13 +208,13 @@ SETTINGS: dict[str, Setting] = {
 class Settings:
     """All settings of a tracker, checked; `SETTINGS` says their names, defaults and environment variables.
 
-    Equal settings share one tracker. ``repr`` shows no key and no property.
+    Equal settings share one tracker. ``repr`` shows no key, no password and no property.
     """
 
     api_key: str | None = field(repr=False)
     endpoint: Endpoint
     mode: str
-    outbox: str
+    outbox: OutboxAddress
     durability: str
     deliver: bool
     capacity: int
@@ -257,23 +257,33 @@ class Settings:
                 hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(SETTINGS)}"
                 raise SettingsError(f"unknown setting {name!r}: {hint}")
         values: dict[str, Any] = {name: resolved(name, given, environ) for name in SETTINGS}
-        lasts = values["outbox"] != "memory:"
+        outbox: OutboxAddress = values["outbox"]
         if values["retry_for"] is None:
-            values["retry_for"] = RETRY_FOR_LASTING if lasts else RETRY_FOR
+            values["retry_for"] = RETRY_FOR_LASTING if outbox.lasts else RETRY_FOR
+        if values["deliver"] is None:
+            values["deliver"] = outbox.kind != "redis"
         if values["senders"] is None:
             values["senders"] = SENDERS[values["transport"]]
         settings = cls(**values)
-        if settings.mode == "live" and settings.deliver and settings.api_key is None:
+        settings._check_together()
+        return settings
+
+    def _check_together(self) -> None:
+        if self.mode == "live" and self.deliver and self.api_key is None:
             raise SettingsError("api_key is missing: pass it, set KM_API_KEY, or choose mode 'print' or 'off'")
-        if not settings.deliver and not lasts:
+        if not self.deliver and not self.outbox.lasts:
             raise SettingsError(
                 "deliver is false, but calls in 'memory:' can be delivered by nobody else: leave it out"
             )
-        if any(len(text) > settings.value_limit for _, text in settings.properties):
+        if self.durability == "immediate" and self.outbox.kind == "redis":
+            raise SettingsError(
+                "durability 'immediate' would have each log call wait for the network: leave it out with a redis: "
+                "outbox, or use a sqlite:/// one"
+            )
+        if any(len(text) > self.value_limit for _, text in self.properties):
             raise SettingsError("properties holds a value longer than value_limit: shorten it, or raise value_limit")
-        if settings.tag == settings.person_field:
+        if self.tag == self.person_field:
             raise SettingsError("tag and person_field name the same field: choose two names")
-        return settings
 
 
 def source(name: str, given: Mapping[str, object], environ: Mapping[str, str]) -> str:

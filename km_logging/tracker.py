@@ -23,6 +23,7 @@ from km_logging.errors import ProblemError
 from km_logging.guard import here
 from km_logging.identity import identified
 from km_logging.ledger import Ledger, Stats
+from km_logging.outbox import check_outbox
 from km_logging.pipeline import Pipeline
 from km_logging.problems import FormattedNames, Reporter
 from km_logging.senders import check_transport
@@ -61,6 +62,7 @@ class Tracker:
 
     def _assemble(self, settings: Settings) -> None:
         check_transport(settings)
+        check_outbox(settings)
         self.settings = settings
         self.rules = Rules(settings)
         self.is_off = settings.mode == "off"

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from km_logging.addresses import Endpoint, parse_outbox
+from km_logging.addresses import Endpoint, OutboxAddress
 from km_logging.checkup.finding import Finding
-from km_logging.errors import OutboxError
+from km_logging.errors import MissingExtraError, OutboxError
 from km_logging.settings import Settings
 
 __all__ = ["Reached", "outbox_findings", "reach"]
@@ -119,19 +119,26 @@ def _trust() -> ssl.SSLContext:
 
 
 def outbox_findings(where: str, settings: Settings) -> Iterator[Finding]:
-    """Yield what is wrong with the file of an outbox, or with the place where it will be made; makes none."""
-    address = parse_outbox("outbox", str(settings.outbox))
-    if settings.mode != "live" or address.kind != "sqlite":
+    """Yield what is wrong with an outbox, or with the place where its file will be made; makes none."""
+    address = settings.outbox
+    if settings.mode != "live" or not address.lasts:
         return
-    from km_logging.outbox.database import Database  # only for files
-
     folder = Path(address.path).parent
-    if os.path.lexists(address.path):
-        if not os.lstat(address.path).st_size:
-            return  # the application makes an outbox of it
-        try:
-            Database(address, creates=False, patience=PATIENCE).close()
-        except OutboxError as error:
-            yield Finding(f"{where}: the outbox cannot be used ({error.message})", error.remedy)
+    if address.kind == "redis" or os.path.lexists(address.path):
+        yield from _outbox_findings(where, address)
     elif not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         yield Finding(f"{where}: the outbox cannot be made in {folder}", "make the directory, and make it writable")
+
+
+def _outbox_findings(where: str, address: OutboxAddress) -> Iterator[Finding]:
+    from km_logging.outbox.store import opened  # only for those that last
+
+    if address.kind == "sqlite" and not os.lstat(address.path).st_size:
+        return  # the application makes an outbox of it
+    try:
+        with opened(address) as store:
+            store.count()
+    except MissingExtraError as error:
+        yield Finding(f"{where}: the outbox cannot be used", str(error))
+    except OutboxError as error:
+        yield Finding(f"{where}: the outbox cannot be used ({error.message})", error.remedy)

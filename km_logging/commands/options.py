@@ -48,7 +48,8 @@ def _address(_context: click.Context, _parameter: click.Parameter, text: str) ->
     return address
 
 
-outbox = click.argument("outbox", metavar="OUTBOX", callback=_address)
+#: On a command line everybody could read its password, so it may be in the environment.
+outbox = click.argument("outbox", metavar="OUTBOX", callback=_address, envvar="KM_OUTBOX")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import stat
 import sys
 import time
@@ -21,16 +20,11 @@ from km_logging.addresses import OutboxAddress
 from km_logging.calls import Call
 from km_logging.commands import options
 from km_logging.commands.terminal import console, printable
-from km_logging.errors import OutboxError
-from km_logging.outbox.database import Database, Row, fault_of
-from km_logging.outbox.election import is_won
+from km_logging.outbox.store import Row, opened
 
 __all__ = ["outbox"]
 
 _DEAD = click.option("--dead", is_flag=True, help="Only calls that the server refused for their own sake.")
-
-#: How long to wait while another process writes, in seconds.
-PATIENCE = 10.0
 
 
 @click.group()
@@ -43,17 +37,6 @@ def outbox() -> None:
     """
 
 
-@contextmanager
-def _opened(address: OutboxAddress) -> Iterator[Database]:
-    file = Database(address, creates=False, patience=PATIENCE)
-    try:
-        yield file
-    except sqlite3.Error as error:
-        raise OutboxError(*fault_of(error)) from error
-    finally:
-        file.close()
-
-
 @outbox.command()
 @options.outbox
 @options.as_json
@@ -64,11 +47,10 @@ def status(outbox: OutboxAddress, *, as_json: bool) -> None:
     Example:
       km-logging outbox status sqlite:////var/lib/app/km.db --json
     """
-    with _opened(outbox) as file:
+    with opened(outbox) as file:
         waiting, dead, size = file.count(), file.count(dead=True), file.size
-        first = next(file.each(dead=False), None)
+        first, is_delivered = next(file.each(dead=False), None), file.is_delivered
     oldest = max(0.0, time.time() - first.accepted_at) if first else None
-    is_delivered = is_won(outbox.path)
     if as_json:
         found = {"waiting": waiting, "dead": dead, "oldest_s": oldest, "bytes": size, "is_delivered": is_delivered}
         click.echo(json.dumps(found))
@@ -92,7 +74,7 @@ def list_(outbox: OutboxAddress, *, dead: bool, limit: int, as_json: bool) -> No
     Example:
       km-logging outbox list --dead --limit 100 sqlite:///km.db
     """
-    with _opened(outbox) as file:
+    with opened(outbox) as file:
         rows = list(islice(file.each(dead=dead or None), limit))
         total = file.count(dead=True) + (0 if dead else file.count())
     if as_json:
@@ -133,7 +115,7 @@ def export(outbox: OutboxAddress, form: str, output: str | None, *, dead: bool) 
     """
     write = lines.call_line if form == "calls" else lines.import_line
     damaged = lacking = 0
-    with _opened(outbox) as file, _private(output) as stream:
+    with opened(outbox) as file, _private(output) as stream:
         for row in file.each(dead=dead or None):
             call = _call(row)
             if call is None:
@@ -159,7 +141,7 @@ def retry(outbox: OutboxAddress) -> None:
     Example:
       km-logging outbox retry sqlite:///km.db
     """
-    with _opened(outbox) as file:
+    with opened(outbox) as file:
         revived = file.revive(time.time())
     click.echo(f"{_calls(revived)} to be tried again.")
 
@@ -181,7 +163,7 @@ def purge(outbox: OutboxAddress, *, person: str | None, dead: bool, yes: bool) -
       km-logging outbox purge --person bob sqlite:///km.db
       km-logging outbox purge --dead --yes sqlite:///km.db
     """
-    with _opened(outbox) as file:
+    with opened(outbox) as file:
         numbers = [row.number for row in file.each(dead=dead or None) if person is None or _may_name(row, person)]
         if person is None and not yes:
             click.confirm(f"Forget {_calls(len(numbers))} not delivered yet?", abort=True, err=True)

@@ -18,7 +18,6 @@ from km_logging.commands import options
 from km_logging.commands.terminal import console
 from km_logging.errors import OutboxError
 from km_logging.ledger import Stats
-from km_logging.outbox.election import is_won
 from km_logging.relay import Relay
 from km_logging.settings import Settings
 
@@ -43,18 +42,21 @@ def relay(outbox: OutboxAddress, *, once: bool, drain: bool, quiet: bool, as_jso
     r"""Deliver from an outbox until told to stop.
 
     SIGTERM and Ctrl-C do. One process delivers from a file; if that is another one, this one takes over when it ends.
-    The file is never made.
+    The file is never made. From a stream of a Redis server any number of relays deliver together, on any machine; what
+    one of them had in its hands when it died, the others take over within 15 seconds. Without OUTBOX it is KM_OUTBOX:
+    a password that is written on a command line is there for everybody to read.
 
     \b
     Examples:
       km-logging relay sqlite:////var/lib/app/km.db
+      km-logging relay "redis://cache.internal:6379/0?stream=km"
       * * * * * km-logging relay --once sqlite:////var/lib/app/km.db
     """
     if once and drain:
         raise click.UsageError("--once and --drain exclude each other")
     if given["cpu_share"] is None and not os.environ.get("KM_CPU_SHARE"):
         given["cpu_share"] = 1.0
-    given |= {"outbox": str(outbox), "mode": "live", "deliver": True}
+    given |= {"outbox": outbox, "mode": "live", "deliver": True}
     relaying = Relay(Settings.resolve(given, os.environ))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: relaying.stop())
@@ -63,16 +65,27 @@ def relay(outbox: OutboxAddress, *, once: bool, drain: bool, quiet: bool, as_jso
     try:
         (relaying.run_once if once else relaying.drain if drain else relaying.run)()
     finally:
-        is_other = not relaying.leads and is_won(outbox.path)
+        is_other = relaying.has_others
         stats = relaying.close()
-    left = relaying.waiting()
+    left = _left(relaying, may_fail=not (once or drain))
     # What another process delivers, and what is left on request, is no failure.
     has_failed = (once or drain) and bool(stats.dropped or (left and not is_other))
     if not quiet or has_failed:
         _print(stats, left, as_json=as_json)
-    if is_other and not (as_json or quiet):
+    if is_other and not (stats.accepted or as_json or quiet):
         click.echo("Another process delivers from this outbox.", err=True)
     sys.exit(1 if has_failed else 0)
+
+
+def _left(relaying: Relay, *, may_fail: bool) -> int | None:
+    """How many calls are left; None if nobody knows, which is no reason for a clean stop to fail."""
+    try:
+        return relaying.waiting()
+    except OutboxError as error:
+        if not may_fail:
+            raise
+        click.echo(f"km-logging: {error}", err=True)
+        return None
 
 
 def _showing(relaying: Relay) -> None:
@@ -93,7 +106,7 @@ def _on_terminal(relaying: Relay) -> Callable[[], None]:
 
     def show() -> None:
         stats = relaying.stats()
-        role = "delivers" if relaying.leads else "waits for another process to end"
+        role = "delivers" if relaying.leads else "waits"
         line = f"{role}: {stats.delivered:,} delivered, {relaying.waiting():,} waiting, {stats.retried:,} retried"
         error = f" ({stats.last_error})" if stats.last_error and stats.pending else ""
         terminal.print(f"\r{line}{error}\x1b[K", end="", soft_wrap=True)
@@ -105,10 +118,11 @@ def _in_log(relaying: Relay) -> Callable[[], None]:
     return lambda: click.echo(json.dumps({"waiting": relaying.waiting(), **dataclasses.asdict(relaying.stats())}))
 
 
-def _print(stats: Stats, left: int, *, as_json: bool) -> None:
+def _print(stats: Stats, left: int | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"left": left, **dataclasses.asdict(stats)}))
         return
     dropped = "".join(f", {count:,} {reason}" for reason, count in stats.dropped.items())
     error = f" (last error: {stats.last_error})" if stats.last_error and (left or stats.dropped) else ""
-    click.echo(f"{stats.delivered:,} delivered{dropped}, {left:,} left{error}.")
+    there = "" if left is None else f", {left:,} left"
+    click.echo(f"{stats.delivered:,} delivered{dropped}{there}{error}.")

@@ -9,16 +9,16 @@ that are handed over to other processes, find no room, or are given up with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict
 
-from km_logging.addresses import parse_outbox
+from km_logging.addresses import StreamAddress
 
 if TYPE_CHECKING:
     from km_logging.calls import Problem
     from km_logging.ledger import Ledger
     from km_logging.settings import Settings
 
-__all__ = ["Entry", "Outbox", "make_outbox"]
+__all__ = ["Entry", "LastingOutbox", "Outbox", "check_outbox", "make_lasting", "make_outbox"]
 
 
 class Entry(NamedTuple):
@@ -45,11 +45,13 @@ class Outbox(Protocol):
     """What delivery needs of every kind of outbox.
 
     Attributes:
+        lasts: whether what is in it outlives the process, and its methods may wait for a disk or a server.
         moves: changes when entries get new numbers.
         poll: after how many seconds `look` may find something that nobody told of; infinite if never.
         wake: set by delivery; called, in whatever thread, when it is worth a look before that.
     """
 
+    lasts: bool
     moves: int
     wake: Callable[[], None]
 
@@ -127,6 +129,32 @@ class Outbox(Protocol):
         """The numbers of all own entries that there are, and of more that are gone."""
 
 
+class LastingOutbox(Outbox, Protocol):
+    """What a relay needs of it as well.
+
+    Attributes:
+        end: the last number that is delivered; infinite unless somebody sets it.
+    """
+
+    end: float
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process delivers."""
+
+    @property
+    def has_others(self) -> bool:
+        """Whether other processes deliver."""
+
+
+def check_outbox(settings: Settings) -> None:
+    """Raises MissingExtraError if what the settings ask for is not installed."""
+    if settings.mode == "live" and settings.outbox.kind == "redis":
+        from km_logging.outbox.line import check_redis
+
+        check_redis()
+
+
 def make_outbox(
     settings: Settings, *, ledger: Ledger, left: Callable[[int], None], report: Callable[[Problem], None]
 ) -> Outbox:
@@ -138,20 +166,47 @@ def make_outbox(
         left: is told how many calls no longer take up room in memory.
         report: says a problem, in whatever thread.
     """
-    address = parse_outbox("outbox", settings.outbox)
-    if settings.mode != "live" or address.kind == "memory":
+    if settings.mode != "live" or not settings.outbox.lasts:
         return MemoryOutbox(ledger, left)
-    from km_logging.outbox.sqlite import SqliteOutbox  # opens files, so only where it is asked for
+    return make_lasting(settings, ledger=ledger, left=left, report=report)
 
-    return SqliteOutbox(
-        address,
+
+def make_lasting(
+    settings: Settings,
+    *,
+    ledger: Ledger,
+    left: Callable[[int], None],
+    report: Callable[[Problem], None],
+    is_relay: bool = False,
+) -> LastingOutbox:
+    """The same, where it outlives the process; for a relay one that answers for all calls, and makes no file."""
+    address = settings.outbox
+    common = _Common(
         ledger=ledger,
         left=left,
         report=report,
-        delivers=settings.deliver,
+        delivers=settings.deliver or is_relay,
         api_key=settings.api_key or "",
-        is_immediate=settings.durability == "immediate",
+        is_relay=is_relay,
     )
+    # Either opens what it needs, so only where it is asked for.
+    if isinstance(address, StreamAddress):
+        from km_logging.outbox.redis import RedisOutbox
+
+        return RedisOutbox(address, **common)
+    from km_logging.outbox.sqlite import SqliteOutbox
+
+    is_immediate = settings.durability == "immediate" and not is_relay
+    return SqliteOutbox(address, is_immediate=is_immediate, **common)
+
+
+class _Common(TypedDict):
+    ledger: Ledger
+    left: Callable[[int], None]
+    report: Callable[[Problem], None]
+    delivers: bool
+    api_key: str
+    is_relay: bool
 
 
 # Needs what is above. With the package, since constructing a tracker shall open no file, not even a module's.

@@ -13,13 +13,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from typing import NamedTuple
 
 from km_logging.addresses import OutboxAddress
 from km_logging.deadline import Deadline
 from km_logging.errors import OutboxError
+from km_logging.outbox.election import is_won
+from km_logging.outbox.store import Row
 
-__all__ = ["FAULTS", "Database", "Row", "checked", "connected", "fault_of", "inherited"]
+__all__ = ["FAULTS", "Database", "checked", "connected", "fault_of", "inherited"]
 
 #: What an operation on a file may raise.
 FAULTS = (sqlite3.Error, OSError, OutboxError)
@@ -75,24 +76,6 @@ _REMEDIES = (
     ("Permission", "make the file and its directory writable for this user"),
     ("Too many levels", "the file may not be a symbolic link: name the file itself"),
 )
-
-
-class Row(NamedTuple):
-    """One call of a file.
-
-    Attributes:
-        number: its key; never used again.
-        request: as `km_logging.wire.encode` makes it.
-        accepted_at: Unix time, seconds.
-        origin: the outbox that answers for it in its books, or 0 for none.
-        is_dead: 1 if the server refused it for its own sake, so that it is only kept to be looked at; else 0.
-    """
-
-    number: int
-    request: str
-    accepted_at: float
-    origin: int = 0
-    is_dead: int = 0
 
 
 class Database:
@@ -278,6 +261,11 @@ class Database:
     def size(self) -> int:
         """Size of the file in bytes, without what SQLite keeps beside it."""
         return self._number("PRAGMA page_count") * self._number("PRAGMA page_size")
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether any process delivers from the file just now."""
+        return is_won(self._path)
 
     def each(self, *, dead: bool | None = None) -> Iterator[Row]:
         """All calls in order, a few at a time; ``dead`` as for `rows`."""

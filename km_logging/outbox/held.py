@@ -1,4 +1,4 @@
-"""What an outbox holds in memory while its file cannot be used."""
+"""What an outbox holds in memory while its file or server cannot be used."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ class MemoryOutbox:
         left: is told how many calls no longer take up room in memory.
     """
 
+    lasts = False
     moves = 0
     poll = math.inf
     lasting = 0

@@ -25,8 +25,10 @@ from km_logging.calls import Problem
 from km_logging.ledger import Ledger, Tally
 from km_logging.outbox import Entry
 from km_logging.outbox.access import Access
-from km_logging.outbox.database import CHUNK, FAULTS, Database, Row
+from km_logging.outbox.database import CHUNK, FAULTS, Database
+from km_logging.outbox.election import is_won
 from km_logging.outbox.held import Held
+from km_logging.outbox.store import Row
 
 __all__ = ["SqliteOutbox"]
 
@@ -69,6 +71,8 @@ class SqliteOutbox:
         is_immediate: whether log calls wait for `put_now`.
         is_relay: whether this process answers in its books for all calls, whoever put them, and makes no file.
     """
+
+    lasts = True
 
     def __init__(
         self,
@@ -130,6 +134,11 @@ class SqliteOutbox:
     def leads(self) -> bool:
         """Whether this one delivers for all."""
         return self._access.leads
+
+    @property
+    def has_others(self) -> bool:
+        """Whether another one delivers, for all."""
+        return not self.leads and is_won(self._address.path)
 
     # What comes in.
 

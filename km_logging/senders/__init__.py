@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import sys
-import threading
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from km_logging.errors import MissingExtraError
+from km_logging.importing import importing
 from km_logging.policy import Answer
 
 if TYPE_CHECKING:
     from km_logging.settings import Settings
 
-__all__ = ["ManySender", "Sender", "check_transport", "importing", "is_page", "make_sender", "unfit_for_curl"]
-
-#: Held while a sender is imported. A fork waits for it: a child forked in the middle of an import, whose thread it does
-#: not have, could never import that module itself.
-importing = threading.Lock()
+__all__ = ["ManySender", "Sender", "check_transport", "is_page", "make_sender", "unfit_for_curl"]
 
 
 class Sender(Protocol):
