@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from support.redis_server import RedisServer
 from support.servers import TrackingServer
 
 pytest_plugins = ["pytester", "km_logging.pytest_plugin"]
@@ -24,6 +25,21 @@ def server() -> Iterator[TrackingServer]:
     """A tracking server that answers 200 and the GIF."""
     with TrackingServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def _redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(_redis_server: RedisServer) -> RedisServer:
+    """A Redis server with nothing in it; it keeps nothing on disk, and is not to be killed."""
+    _redis_server.let_write()
+    with _redis_server.client() as client:
+        client.flushall()
+    return _redis_server
 
 
 @pytest.fixture(autouse=True)

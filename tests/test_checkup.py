@@ -26,6 +26,7 @@ from km_logging.checkup import (
 )
 from km_logging.settings import SETTINGS, Settings
 from km_logging.tagging import RECORD_FIELDS
+from support.redis_server import RedisServer
 from support.servers import Reply, TrackingServer, refused
 
 HANDLER: dict[str, Any] = {"class": "km_logging.KissmetricsHandler", "api_key": "secret-key"}
@@ -387,3 +388,20 @@ def test_an_outbox_that_cannot_be_used_or_made_is_found(tmp_path: Path) -> None:
     assert outbox_of(tmp_path / "km.db") == []
     (tmp_path / "km.db").chmod(0o644)
     assert "chmod o-rwx" in outbox_of(tmp_path / "km.db")[0]
+
+
+def test_a_redis_server_is_looked_at_too(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it answers, and what it needs; nothing is made there, and no password is shown."""
+
+    def found(address: str) -> str:
+        settings = Settings.resolve({"outbox": address}, {})
+        return " ".join(map(str, outbox_findings("here", settings)))
+
+    assert found(redis_server.address) == ""
+    with redis_server.client() as client:
+        assert client.keys() == []
+    wrong = found(redis_server.address.replace("//", "//ann:s3cret@"))
+    assert "refuses this user and password" in wrong
+    assert "s3cret" not in wrong
+    monkeypatch.setattr("km_logging.outbox.line.find_spec", lambda _: None)
+    assert "pip install 'km_logging[redis]'" in found(redis_server.address)

@@ -343,7 +343,7 @@ def test_keyword_beats_environment_beats_default(variable, monkeypatch, key):
 def test_the_defaults_are_those_of_the_contract(key):
     settings = _settings(api_key=key)
     assert str(settings.endpoint) == "https://trk.kissmetrics.io"
-    assert (settings.mode, settings.outbox, settings.durability, settings.deliver) == (
+    assert (settings.mode, str(settings.outbox), settings.durability, settings.deliver) == (
         "live",
         "memory:",
         "batched",

@@ -11,30 +11,55 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from km_logging.addresses import StreamAddress
 from km_logging.ledger import Ledger
-from km_logging.outbox import Entry, access, make_outbox, sqlite
+from km_logging.outbox import Entry, Outbox, access, consumer, line, make_outbox, redis, sqlite
 from km_logging.outbox.election import Election
 from km_logging.settings import Settings
-from support.outboxes import NOW, Bench, in_file, requests_of, writing
+from support.outboxes import NOW, Bench, kept, requests_of, writing
+from support.redis_server import RedisServer, grow_old
 
-KINDS = ["memory", "sqlite"]
+KINDS = ["memory", "sqlite", "redis"]
 
 pytestmark = pytest.mark.usefixtures("_no_pauses")
 
 
 @pytest.fixture
 def _no_pauses(monkeypatch):
-    for module, name in [(sqlite, "POLL"), (sqlite, "PATIENCE"), (access, "FIRST_PAUSE"), (access, "LONGEST_PAUSE")]:
+    for module, name in [
+        (sqlite, "POLL"),
+        (sqlite, "PATIENCE"),
+        (access, "FIRST_PAUSE"),
+        (access, "LONGEST_PAUSE"),
+        (redis, "POLL"),
+        (consumer, "SWEEP"),
+        (consumer, "GRACE"),
+    ]:
         monkeypatch.setattr(module, name, 0.0)
-    monkeypatch.setattr(sqlite, "SETTLE_AFTER", math.inf)
-    # No thread may win an election between two steps of the model.
+    monkeypatch.setattr(line, "backoff", lambda *_: 0.0)
+    for module in (sqlite, redis):
+        monkeypatch.setattr(module, "SETTLE_AFTER", math.inf)
+    # No thread may do anything between two steps of the model.
+    monkeypatch.setattr(consumer.Consumer, "_keep", lambda _: None)
     monkeypatch.setattr(Election, "wait", lambda *_: None)
 
 
+def _server_of(request, kind):
+    """The server that an outbox of this kind needs."""
+    return request.getfixturevalue("redis_server") if kind == "redis" else None
+
+
 @pytest.fixture(params=KINDS)
-def bench(request, tmp_path):
-    """A new outbox of one kind."""
-    bench = Bench(None if request.param == "memory" else tmp_path / "km.db")
+def where(request, tmp_path):
+    """Where an outbox of one kind is."""
+    server = _server_of(request, request.param)
+    return server.where if server else tmp_path / "km.db" if request.param == "sqlite" else None
+
+
+@pytest.fixture
+def bench(where):
+    """A new outbox."""
+    bench = Bench(where)
     yield bench
     bench.check()
     bench.close()
@@ -128,15 +153,15 @@ def test_many_calls_at_once_all_come(bench):
     assert bench.claimed(2_000) == requests
 
 
-def test_what_is_left_at_the_close_is_dropped_or_left_to_others(bench, tmp_path):
-    """What lasts is handed over, and still in the file; what does not is counted as closed."""
+def test_what_is_left_at_the_close_is_dropped_or_left_to_others(bench, where):
+    """What lasts is handed over, and still there; what does not is counted as closed."""
     bench.put("a", "b", "c")
     bench.settle(*bench.claim(1))
     bench.close()
     bench.check()
     assert bench.outbox.pending == 0
     if bench.handed_over:
-        assert in_file(tmp_path / "km.db") == ["b", "c"]
+        assert kept(where) == ["b", "c"]
     assert (bench.handed_over, bench.dropped.get("closed", 0)) in {(2, 0), (0, 2)}
 
 
@@ -156,7 +181,9 @@ def test_the_moment_of_the_oldest_that_waits(bench):
     [
         ("live", "memory:", "MemoryOutbox"),
         ("live", "sqlite:///km.db", "SqliteOutbox"),
+        ("live", "redis://127.0.0.1:9", "RedisOutbox"),
         ("print", "sqlite:///km.db", "MemoryOutbox"),
+        ("print", "redis://127.0.0.1:9", "MemoryOutbox"),
     ],
 )
 def test_the_settings_say_which_kind_it_is(tmp_path, monkeypatch, mode, address, kind):
@@ -175,12 +202,19 @@ class Model(RuleBasedStateMachine):
     """
 
     kind = "memory"
+    server: RedisServer | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
-        self._path = Path(self._folder.name) / "km.db"
+        self._where: Path | StreamAddress | None = Path(self._folder.name) / "km.db"
+        if self.server is not None:
+            with self.server.client() as client:
+                client.flushall()
+            self._where = self.server.where
+        self._is_locked = False
         self._lock = None
+        self._ended: list[str] = []  # consumers of the group
         self._number = 0
         self._put: set[str] = set()
         self._gone: set[str] = set()  # never to come again
@@ -202,7 +236,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def open(self) -> None:
         """Another process begins."""
-        bench = Bench(self._path if self._shares else None)
+        bench = Bench(self._where if self._shares else None)
         self._benches.append(bench)
         self._hands[bench], self._seen[bench] = [], {}
 
@@ -265,42 +299,73 @@ class Model(RuleBasedStateMachine):
         outbox = bench.outbox
         self._loose.update(entry.request for entry in [*outbox._held, *self._hands[bench]] if entry.number < 0)
         if is_crash:
-            outbox._access.withdraw()
-            if outbox._access.file is not None:
-                outbox._access.file.close()
+            self._crash(outbox)
         else:
             bench.close()
             bench.check()
+        if self.kind == "redis":
+            self._ended.append(outbox._consumer.name)
         left = {*outbox._settled, *outbox._buried}
         unsynced = {request for request, number in self._seen[bench].items() if number in left}
         self._loose |= unsynced
         self._gone -= unsynced
         self._buried -= unsynced
 
-    @precondition(lambda self: self._shares and self._lock is None and self._path.exists())
+    def _crash(self, outbox: Outbox) -> None:
+        if self.kind == "redis":
+            outbox._consumer._ended.set()
+            outbox._line.shut()
+            return
+        outbox._access.withdraw()
+        if outbox._access.file is not None:
+            outbox._access.file.close()
+
+    def _let_time_pass(self) -> None:
+        while self._ended:
+            grow_old(self.server, self._ended.pop())
+
+    @precondition(lambda self: self._ended and not self._is_locked)
+    @rule()
+    def wait(self) -> None:
+        """Until those that have ended are known to be dead."""
+        self._let_time_pass()
+
+    @precondition(lambda self: self._shares and not self._is_locked)
     @rule()
     def lock(self) -> None:
-        """Another program begins to write, and does not end."""
-        self._lock = writing(self._path)
+        """Another program begins to write to the file, and does not end; the server becomes a replica."""
+        if self.kind == "redis":
+            self.server.keep_from_writing()
+        elif not self._where.exists():
+            return
+        else:
+            self._lock = writing(self._where)
+        self._is_locked = True
 
-    @precondition(lambda self: self._lock is not None)
+    @precondition(lambda self: self._is_locked)
     @rule()
     def unlock(self) -> None:
-        """The other program ends."""
-        self._lock.close()
-        self._lock = None
+        """That is over."""
+        if self.kind == "redis":
+            self.server.let_write()
+            self._let_time_pass()
+        else:
+            self._lock.close()
+        self._is_locked = False
 
     @invariant()
     def keeps_the_books(self) -> None:
-        """Every call is in one column, and one process leads at most."""
+        """Every call is in one column, and one process at most delivers from a file."""
         for bench in self._benches:
             bench.check()
-        assert sum(self._shares and bench.outbox.leads for bench in self._benches) <= 1
+        if self.kind == "sqlite":
+            assert sum(bench.outbox.leads for bench in self._benches) <= 1
 
     def teardown(self) -> None:
         """In the end, all calls are gone, in somebody's hands, or can be claimed."""
-        if self._lock is not None:
+        if self._is_locked:
             self.unlock()
+        self._let_time_pass()
         for bench in [*self._benches, *self._benches]:  # first all put what they hold
             bench.outbox.look()
             self._claim(bench, 1_000)
@@ -310,13 +375,13 @@ class Model(RuleBasedStateMachine):
             bench.close()
             bench.check()
         if self._buried:
-            assert set(in_file(self._path, dead=True)) == self._buried
+            assert set(kept(self._where, dead=True)) == self._buried
         self._folder.cleanup()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_lost_and_nothing_comes_twice(kind):
+def test_nothing_is_lost_and_nothing_comes_twice(request, kind):
     """Whatever happens, in whatever order."""
-    case = type("Case", (Model,), {"kind": kind}).TestCase
+    case = type("Case", (Model,), {"kind": kind, "server": _server_of(request, kind)}).TestCase
     case.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
     case().runTest()

@@ -23,16 +23,16 @@ from support.servers import Reply, TrackingServer, refused
 from support.tracking import GUARD, KEY, Answers, eventually, people
 
 
-def fill(path: Path, *persons: str) -> None:
-    """Put calls into the file, as an application does that leaves the sending to others."""
-    with km.Tracker(outbox=f"sqlite:///{path}", deliver=False) as tracker:
+def fill(outbox: str, *persons: str) -> None:
+    """Put calls into the outbox, as an application does that leaves the sending to others."""
+    with km.Tracker(outbox=outbox, deliver=False) as tracker:
         for person in persons:
             assert tracker.event(person, "Signed Up", plan="pro")
     assert tracker.stats().handed_over == len(persons)
 
 
-def relay_of(path: Path, endpoint: str, **settings: object) -> Relay:
-    given = {"api_key": KEY, "endpoint": endpoint, "outbox": f"sqlite:///{path}", "drain_timeout": GUARD, **settings}
+def relay_of(outbox: str, endpoint: str, **settings: object) -> Relay:
+    given = {"api_key": KEY, "endpoint": endpoint, "outbox": outbox, "drain_timeout": GUARD, **settings}
     return Relay(Settings.resolve(given, {}))
 
 
@@ -41,11 +41,25 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "km.db"
 
 
-def test_drain_ends_once_nothing_is_left(path, server):
+@pytest.fixture
+def file(path: Path) -> str:
+    """The address of an outbox in a file."""
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def outbox(request: pytest.FixtureRequest, path: Path) -> str:
+    """The address of an outbox of each kind that lasts."""
+    if request.param == "sqlite":
+        return f"sqlite:///{path}"
+    return request.getfixturevalue("redis_server").address
+
+
+def test_drain_ends_once_nothing_is_left(outbox, server):
     """Every call arrives once, and the books are the relay's own."""
     persons = [f"p{number}" for number in range(600)]
-    fill(path, *persons)
-    relay = relay_of(path, server.endpoint)
+    fill(outbox, *persons)
+    relay = relay_of(outbox, server.endpoint)
     relay.drain()
     stats = relay.close()
     assert sorted(people(server)) == sorted(persons)
@@ -53,34 +67,34 @@ def test_drain_ends_once_nothing_is_left(path, server):
     assert relay.waiting() == 0
 
 
-def test_one_pass_tries_each_call_once_and_leaves_what_failed(path):
+def test_one_pass_tries_each_call_once_and_leaves_what_failed(outbox):
     """What the server refuses for the path's sake stays in the file; the others are delivered."""
-    fill(path, "ann", "bob", "eve")
+    fill(outbox, "ann", "bob", "eve")
     with TrackingServer(Answers(bob=[Reply(503)] * 100)) as server:
-        relay = relay_of(path, server.endpoint, senders=1)
+        relay = relay_of(outbox, server.endpoint, senders=1)
         relay.run_once()
         stats = relay.close()
     assert set(people(server)) == {"ann", "bob", "eve"}
     assert (stats.delivered, stats.handed_over, relay.waiting()) == (2, 1, 1)
 
 
-def test_one_pass_rejects_what_the_server_refuses_for_its_own_sake(path):
+def test_one_pass_rejects_what_the_server_refuses_for_its_own_sake(outbox):
     """A crontab line would otherwise try it once a minute for a week, and then forget it."""
-    fill(path, "ann", "bob")
+    fill(outbox, "ann", "bob")
     with TrackingServer(Answers(bob=[Reply(400)] * 3)) as server:
-        relay = relay_of(path, server.endpoint)
+        relay = relay_of(outbox, server.endpoint)
         relay.run_once()
         stats = relay.close()
     assert (stats.delivered, stats.dropped, relay.waiting()) == (1, {"rejected": 1}, 0)
     assert people(server).count("bob") == 3
 
 
-def test_a_damaged_call_is_dead_and_holds_up_nobody(path, server, caplog):
+def test_a_damaged_call_is_dead_and_holds_up_nobody(path, file, server, caplog):
     """What is said of it shows nothing of what is in it."""
-    fill(path, "ann", "secret", "bob")
-    with closing(sqlite3.connect(path, isolation_level=None)) as file:
-        file.execute("UPDATE calls SET request = CAST(X'FF' || request AS TEXT) WHERE request LIKE '%secret%'")
-    relay = relay_of(path, server.endpoint)
+    fill(file, "ann", "secret", "bob")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE calls SET request = CAST(X'FF' || request AS TEXT) WHERE request LIKE '%secret%'")
+    relay = relay_of(file, server.endpoint)
     relay.drain()
     assert relay.close().dropped == {"rejected": 1}
     assert sorted(people(server)) == ["ann", "bob"]
@@ -88,21 +102,21 @@ def test_a_damaged_call_is_dead_and_holds_up_nobody(path, server, caplog):
     assert "secret" not in caplog.text
 
 
-def test_one_pass_ends_when_nobody_answers(path):
+def test_one_pass_ends_when_nobody_answers(outbox):
     """A crontab line does not hang on a server that is gone, and nothing is lost."""
-    fill(path, *(f"p{number}" for number in range(50)))
+    fill(outbox, *(f"p{number}" for number in range(50)))
     with refused() as endpoint:
-        relay = relay_of(path, endpoint)
+        relay = relay_of(outbox, endpoint)
         relay.run_once()
         stats = relay.close()
     assert (stats.delivered, relay.waiting()) == (0, 50)
     assert stats.accepted == stats.handed_over
 
 
-def test_one_pass_ends_although_calls_keep_coming(path, server):
+def test_one_pass_ends_although_calls_keep_coming(file, server):
     """It delivers what was there when it began."""
-    fill(path, "ann")
-    relay = relay_of(path, server.endpoint)
+    fill(file, "ann")
+    relay = relay_of(file, server.endpoint)
     relay._outbox.end = 0  # as if all had come after that
     relay.start()
     assert relay._delivery.is_through
@@ -110,38 +124,38 @@ def test_one_pass_ends_although_calls_keep_coming(path, server):
     assert people(server) == []
 
 
-def test_a_second_relay_takes_over_when_the_first_one_ends(path, server):
+def test_a_second_relay_takes_over_when_the_first_one_ends(file, server):
     """One delivers at a time; the next one begins as soon as it may."""
-    fill(path, "ann")
-    first, second = relay_of(path, server.endpoint), relay_of(path, server.endpoint)
+    fill(file, "ann")
+    first, second = relay_of(file, server.endpoint), relay_of(file, server.endpoint)
     first.start()
     second.start()
     assert (first.leads, second.leads) == (True, False)
     server.wait(1)
     first.close()
     eventually(lambda: second.leads, "the take-over")
-    fill(path, "bob")
+    fill(file, "bob")
     server.wait(2)
     eventually(lambda: second.waiting() == 0, "the end of its delivery")
     second.close()
     assert people(server) == ["ann", "bob"]
 
 
-def test_it_waits_for_what_is_under_way_when_it_is_stopped(path):
+def test_it_waits_for_what_is_under_way_when_it_is_stopped(outbox):
     """A clean stop repeats nothing."""
-    fill(path, "bob")
+    fill(outbox, "bob")
     with TrackingServer(Answers(Reply(delay=0.3))) as server:
-        relay = relay_of(path, server.endpoint)
+        relay = relay_of(outbox, server.endpoint)
         relay.start()
         server.wait(1)
         stats = relay.close()
     assert (stats.delivered, relay.waiting()) == (1, 0)
 
 
-def test_it_never_makes_a_file(path):
+def test_it_never_makes_a_file(path, file):
     """A mistake in the path is an error, and leaves nothing behind."""
     with pytest.raises(OutboxError, match="check the path"):
-        relay_of(path, "http://127.0.0.1:9")
+        relay_of(file, "http://127.0.0.1:9")
     assert list(path.parent.iterdir()) == []
     with pytest.raises(SettingsError, match="sqlite:///"):
         Relay(Settings.resolve({"api_key": KEY, "outbox": "memory:"}, {}))
@@ -177,13 +191,12 @@ def running(*arguments: str, endpoint: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def test_once_says_what_was_delivered_and_what_is_left(path, server):
+def test_once_says_what_was_delivered_and_what_is_left(outbox, server):
     """0 if nothing is left, 1 if something is; in words, and as JSON."""
-    outbox = f"sqlite:///{path}"
-    fill(path, "ann", "bob")
+    fill(outbox, "ann", "bob")
     done = km_logging("relay", "--once", outbox, endpoint=server.endpoint)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2 delivered, 0 left.\n", "")
-    fill(path, "eve")
+    fill(outbox, "eve")
     done = km_logging("relay", "--once", outbox, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["left"] == 1
@@ -191,12 +204,12 @@ def test_once_says_what_was_delivered_and_what_is_left(path, server):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_delivers_until_it_is_told_to_stop(path, server, number):
+def test_the_command_delivers_until_it_is_told_to_stop(outbox, server, number):
     """It stops cleanly, with exit code 0, having said what it did."""
-    fill(path, "ann")
-    with running("relay", f"sqlite:///{path}", endpoint=server.endpoint) as process:
+    fill(outbox, "ann")
+    with running("relay", outbox, endpoint=server.endpoint) as process:
         server.wait(1)
-        fill(path, "bob")
+        fill(outbox, "bob")
         server.wait(2)
         process.send_signal(number)
         out, err = process.communicate(timeout=GUARD)
@@ -221,6 +234,9 @@ def test_once_leaves_the_work_to_the_process_that_delivers(path, server):
         (["relay", "memory:"], 2, "sqlite:///km.db"),
         (["relay", "km.db"], 2, "sqlite:///km.db"),
         (["relay", "--once", "--drain", "sqlite:///km.db"], 2, "exclude each other"),
+        (["relay", "redis://:s3cret@127.0.0.1:1"], 1, "check that it runs"),
+        (["relay", "redis://:pa/s3cret@shop"], 2, "redis://user:password@host"),
+        (["outbox", "status", "redis://:s3cret@127.0.0.1:1"], 1, "check that it runs"),
         (["outbox", "status", "sqlite:///nowhere.db"], 1, "check the path"),
     ],
 )
@@ -230,6 +246,7 @@ def test_what_is_wrong_is_said_with_the_remedy(arguments, code, remedy):
     assert done.returncode == code
     assert remedy in done.stderr
     assert "Traceback" not in done.stderr
+    assert "s3cret" not in done.stderr
 
 
 def test_a_file_that_is_no_outbox_stays_what_it_is(path):
@@ -241,42 +258,41 @@ def test_a_file_that_is_no_outbox_stays_what_it_is(path):
 
 
 @pytest.fixture
-def dead(path) -> Path:
-    """A file with one dead call, and three that wait: of ann, of bob, and of bob as somebody's other identity."""
-    fill(path, "dead")
+def dead(outbox) -> str:
+    """An outbox with one dead call, and three that wait: of ann, of bob, and of bob as somebody's other identity."""
+    fill(outbox, "dead")
     with TrackingServer(lambda *_: Reply(400)) as server:
-        relay = relay_of(path, server.endpoint)
+        relay = relay_of(outbox, server.endpoint)
         relay.drain()
         assert relay.close().dropped == {"rejected": 1}
-    fill(path, "ann", "bob")
-    with km.Tracker(outbox=f"sqlite:///{path}", deliver=False) as tracker:
+    fill(outbox, "ann", "bob")
+    with km.Tracker(outbox=outbox, deliver=False) as tracker:
         tracker.alias("robert", "bob")
-    return path
+    return outbox
 
 
 def test_outbox_shows_what_waits_and_what_is_dead(dead):
     """status, list and export, in words and as JSON."""
-    outbox = f"sqlite:///{dead}"
-    found = json.loads(km_logging("outbox", "status", outbox, "--json").stdout)
+    found = json.loads(km_logging("outbox", "status", dead, "--json").stdout)
     assert (found["waiting"], found["dead"], found["is_delivered"]) == (3, 1, False)
-    assert "Waiting:  3, the oldest for" in km_logging("outbox", "status", outbox).stdout
-    listed = json.loads(km_logging("outbox", "list", outbox, "--json").stdout)
+    assert "Waiting:  3, the oldest for" in km_logging("outbox", "status", dead).stdout
+    listed = json.loads(km_logging("outbox", "list", dead, "--json").stdout)
     assert [(call["person"], call["state"]) for call in listed] == [
         ("dead", "dead"),
         ("ann", "waiting"),
         ("bob", "waiting"),
         ("robert", "waiting"),
     ]
-    shown = km_logging("outbox", "list", outbox, "--limit", "1")
+    shown = km_logging("outbox", "list", dead, "--limit", "1")
     assert "Signed Up" in shown.stdout
     assert "3 more" in shown.stderr
-    assert [call["person"] for call in json.loads(km_logging("outbox", "list", "--dead", outbox, "--json").stdout)] == [
+    assert [call["person"] for call in json.loads(km_logging("outbox", "list", "--dead", dead, "--json").stdout)] == [
         "dead"
     ]
 
 
-def export(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return km_logging("outbox", "export", "--format", "calls", f"sqlite:///{path}", *arguments)
+def export(outbox: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return km_logging("outbox", "export", "--format", "calls", outbox, *arguments)
 
 
 def test_what_is_exported_can_be_logged_again(dead, tmp_path):
@@ -294,7 +310,7 @@ def test_what_is_exported_can_be_logged_again(dead, tmp_path):
         handler = km.KissmetricsHandler(tracker=tracker)
         for line in lines:
             handler.handle(logging.makeLogRecord(line))
-    assert export(fresh).stdout.splitlines() == [json.dumps(line) for line in lines]
+    assert export(f"sqlite:///{fresh}").stdout.splitlines() == [json.dumps(line) for line in lines]
 
 
 def test_retry_has_dead_calls_tried_again_by_whoever_delivers(dead, server):
@@ -302,21 +318,20 @@ def test_retry_has_dead_calls_tried_again_by_whoever_delivers(dead, server):
     relay = relay_of(dead, server.endpoint)
     relay.start()
     server.wait(3)
-    assert km_logging("outbox", "retry", f"sqlite:///{dead}").stdout == "1 call to be tried again.\n"
+    assert km_logging("outbox", "retry", dead).stdout == "1 call to be tried again.\n"
     server.wait(4)
     eventually(lambda: relay.waiting() == 0, "the end of its delivery")
     relay.close()
     assert people(server)[-1] == "dead"
 
 
-def test_purge_forgets_one_person_down_to_the_bytes(dead):
-    """As either identity; what others have said stays."""
-    outbox = f"sqlite:///{dead}"
-    done = km_logging("outbox", "purge", "--person", "bob", outbox)
+def test_purge_forgets_one_person(dead, path):
+    """As either identity, and in a file down to the bytes; what others have said stays."""
+    done = km_logging("outbox", "purge", "--person", "bob", dead)
     assert (done.returncode, done.stdout) == (0, "2 calls forgotten.\n")
-    files = [file for file in dead.parent.iterdir() if file.name.startswith("km.db")]
+    files = [file for file in path.parent.iterdir() if file.name.startswith("km.db")]
     assert not any(b"bob" in file.read_bytes() for file in files)
-    assert json.loads(km_logging("outbox", "status", outbox, "--json").stdout)["waiting"] == 1
-    assert km_logging("outbox", "purge", outbox).returncode == 1  # asks, and nobody says yes
-    assert km_logging("outbox", "purge", "--dead", "--yes", outbox).stdout == "1 call forgotten.\n"
-    assert km_logging("outbox", "purge", "--yes", outbox).stdout == "1 call forgotten.\n"
+    assert json.loads(km_logging("outbox", "status", dead, "--json").stdout)["waiting"] == 1
+    assert km_logging("outbox", "purge", dead).returncode == 1  # asks, and nobody says yes
+    assert km_logging("outbox", "purge", "--dead", "--yes", dead).stdout == "1 call forgotten.\n"
+    assert km_logging("outbox", "purge", "--yes", dead).stdout == "1 call forgotten.\n"

@@ -15,7 +15,8 @@ import traceback
 
 import pytest
 
-from km_logging.addresses import Endpoint
+from km_logging.addresses import Endpoint, OutboxAddress
+from km_logging.checkup import settings_shown
 from km_logging.errors import KmLoggingError, SettingsError
 from km_logging.settings import SETTINGS, Settings, resolve_callable, source
 from km_logging.tagging import Rules, from_event_dict
@@ -28,7 +29,7 @@ TABLE = {
     "api_key": (None, "KM_API_KEY"),
     "endpoint": (Endpoint("https://trk.kissmetrics.io", "", is_private=True), "KM_ENDPOINT"),
     "mode": ("live", "KM_MODE"),
-    "outbox": ("memory:", "KM_OUTBOX"),
+    "outbox": (OutboxAddress("memory"), "KM_OUTBOX"),
     "durability": ("batched", "KM_DURABILITY"),
     "deliver": (True, "KM_DELIVER"),
     "capacity": (50_000, "KM_CAPACITY"),
@@ -98,7 +99,7 @@ CARRIED = {
     "senders": ("2", 2, 3, 3),
     "cpu_share": ("0.25", 0.25, 1, 1.0),
     "transport": ("requests", "requests", "requests", "requests"),
-    "outbox": ("memory:", "memory:", "memory:", "memory:"),
+    "outbox": ("memory:", OutboxAddress("memory"), "memory://", OutboxAddress("memory")),
     "retry_for": ("60", 60.0, 3600, 3600.0),
     "drain_timeout": ("0.5", 0.5, 0, 0.0),
     "strict": ("true", True, False, False),
@@ -182,6 +183,26 @@ def test_calls_in_memory_that_nobody_would_deliver_are_a_mistake(environ):
     message = refused(environ, outbox="memory:", **({} if environ else {"deliver": False}))
     assert "deliver" in message
     assert "memory:" in message
+
+
+def test_a_stream_is_left_to_relays_unless_deliver_says_otherwise():
+    """An application that only fills it needs no key; and its calls are tried for days, as in a file."""
+    settings = Settings.resolve({"outbox": "redis://shop"}, {})
+    assert (settings.deliver, settings.api_key, settings.retry_for) == (False, None, 7 * 86_400)
+    assert resolve(outbox="redis://shop", deliver=True).deliver is True
+    assert resolve(outbox="sqlite:///km.db").deliver is True
+
+
+def test_a_log_call_that_would_wait_for_the_network_is_a_mistake():
+    """Immediate commits are for a file."""
+    assert "sqlite:///" in refused(outbox="redis://shop", durability="immediate")
+
+
+def test_a_password_of_an_outbox_appears_in_no_repr_and_no_table():
+    settings = resolve(outbox="redis://ann:s3cret@shop")
+    shown = settings_shown({"outbox": "redis://ann:s3cret@shop"}, {})
+    assert "s3cret" not in f"{settings!r} {settings} {shown}"
+    assert "shop" in repr(shown)
 
 
 def test_a_missing_key_is_said_with_the_remedy():

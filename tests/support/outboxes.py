@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from km_logging.addresses import OutboxAddress
+from km_logging.addresses import OutboxAddress, StreamAddress
 from km_logging.calls import Problem
 from km_logging.ledger import Ledger
 from km_logging.outbox import Entry
 from km_logging.outbox.database import Database
 from km_logging.outbox.memory import MemoryOutbox
+from km_logging.outbox.redis import RedisOutbox
 from km_logging.outbox.sqlite import SqliteOutbox
+from km_logging.outbox.store import opened
 
 #: When all calls of these tests are accepted, Unix time.
 NOW = 1_700_000_000.0
@@ -23,20 +25,22 @@ class Bench:
     """An outbox with its books.
 
     Args:
-        path: of its file; None for one in memory.
+        where: path of its file, or address of its stream; None for one in memory.
         max_mb: how large the file may grow.
-        options: more for `SqliteOutbox`.
+        options: more for `SqliteOutbox` or `RedisOutbox`.
     """
 
-    def __init__(self, path: Path | None = None, *, max_mb: int = 1_024, **options: Any) -> None:
+    def __init__(self, where: Path | StreamAddress | None = None, *, max_mb: int = 1_024, **options: Any) -> None:
         self.ledger = Ledger()
         self.problems: list[Problem] = []
         self._behind = self._given = self._ended = 0
-        if path is None:
+        options = {"delivers": True, "api_key": "k", "report": self.problems.append, **options}
+        if where is None:
             self.outbox = MemoryOutbox(self.ledger, self._left)
+        elif isinstance(where, StreamAddress):
+            self.outbox = RedisOutbox(where, ledger=self.ledger, left=self._left, **options)
         else:
-            options = {"delivers": True, "api_key": "k", "report": self.problems.append, **options}
-            address = OutboxAddress("sqlite", str(path), max_mb=max_mb)
+            address = OutboxAddress("sqlite", str(where), max_mb=max_mb)
             self.outbox = SqliteOutbox(address, ledger=self.ledger, left=self._left, **options)
 
     def _left(self, calls: int) -> None:
@@ -80,8 +84,8 @@ class Bench:
         return entry
 
     def mend(self) -> None:
-        """Have the outbox look after the file as if the pause after its failure were over."""
-        self.outbox._access.retry()
+        """Have the outbox look after what it is in as if the pause after its failure were over."""
+        (self.outbox._line if isinstance(self.outbox, RedisOutbox) else self.outbox._access).retry()
         self.outbox.look()
 
     def close(self) -> None:
@@ -115,6 +119,13 @@ def requests_of(entries: Sequence[Entry]) -> list[str]:
 def database(path: Path, **options: Any) -> Database:
     """A connection of our own kind."""
     return Database(OutboxAddress("sqlite", str(path)), **{"creates": True, "patience": 5.0, **options})
+
+
+def kept(where: Path | StreamAddress, *, dead: bool | None = False) -> list[str]:
+    """The requests in an outbox that lasts."""
+    address = where if isinstance(where, StreamAddress) else OutboxAddress("sqlite", str(where))
+    with opened(address) as store:
+        return [row.request for row in store.each(dead=dead)]
 
 
 def in_file(path: Path, *, dead: bool | None = False) -> list[str]:

@@ -39,16 +39,22 @@ class TrackingServer:
     Args:
         reply: takes the number of the request (0, 1, ..) and its target; returns the `Reply`.
         port: 0 for a free one.
+        host: the address to listen on.
     """
 
-    def __init__(self, reply: Callable[[int, str], Reply] = lambda _number, _target: Reply(), port: int = 0) -> None:
+    def __init__(
+        self,
+        reply: Callable[[int, str], Reply] = lambda _number, _target: Reply(),
+        port: int = 0,
+        host: str = "127.0.0.1",
+    ) -> None:
         self.targets: list[str] = []
         self.arrivals: list[float] = []
         self.headers: list[dict[str, str]] = []
         self.connections = 0
         self._reply = reply
         self._changed = threading.Condition()
-        self._server = _Server(("127.0.0.1", port), _handler_of(self))
+        self._server = _Server((host, port), _handler_of(self))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
     @property
@@ -58,7 +64,7 @@ class TrackingServer:
     @property
     def endpoint(self) -> str:
         """What to give as `endpoint`."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._server.server_address[0]}:{self.port}"
 
     @property
     def queries(self) -> list[list[tuple[str, str]]]:

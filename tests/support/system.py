@@ -32,6 +32,9 @@ class Part:
 #: Name of a program: where it is from, and what for.
 PARTS = {
     "chromium": Part("chromium", "the sandbox's page in a browser", ("chromium-browser", "google-chrome")),
+    "ip": Part("iproute2", "a network that falls apart"),
+    "redis-server": Part("redis-server", "the Redis outbox", ("valkey-server",)),
+    "systemd-analyze": Part("systemd", "the systemd unit in examples/"),
 }
 
 
