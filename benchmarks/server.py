@@ -60,11 +60,16 @@ async def _serve(port: int, delay: float) -> None:
     await (await listening).serve_forever()
 
 
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
 @contextmanager
 def serving(folder: str, delay: float = 0.0):
     """A server on a free port of loopback and a core of its own; yields the port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, __file__, str(port), str(delay)]
     nginx = shutil.which("nginx")
     if nginx and not delay:
@@ -74,14 +79,15 @@ def serving(folder: str, delay: float = 0.0):
     with elsewhere():
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        _wait_for(port)
+        wait_for(port)
         yield port
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _wait_for(port: int) -> None:
+def wait_for(port: int) -> None:
+    """Until somebody listens there."""
     for _ in range(200):
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return

@@ -20,9 +20,14 @@ BATCH = 1_000
 DEPTHS = [1_000, 10_000, 100_000, 1_000_000]
 
 
-def _outbox(bench: Bench, name: str, **settings: object) -> Outbox:
-    resolved = Settings.resolve(bench.settings(outbox=f"sqlite:///{bench.folder}/{name}.db", **settings), {})
+def make(bench: Bench, address: str, **settings: object) -> Outbox:
+    """An outbox of ours."""
+    resolved = Settings.resolve(bench.settings(outbox=address, **settings), {})
     return make_outbox(resolved, ledger=Ledger(), left=lambda _: None, report=print)
+
+
+def _outbox(bench: Bench, name: str, **settings: object) -> Outbox:
+    return make(bench, f"sqlite:///{bench.folder}/{name}.db", **settings)
 
 
 def batches(bench: Bench) -> list[Line]:
