@@ -11,7 +11,7 @@ import logging
 from km_logging.errors import ProblemError
 from km_logging.frontend import FrontEnd
 from km_logging.guard import is_ours
-from km_logging.identity import bound_by_structlog, identified
+from km_logging.identity import bound_by_structlog, identified, must_ask
 from km_logging.tagging import from_event_dict, from_record, take_record
 from km_logging.tracker import Tracker
 
@@ -68,7 +68,7 @@ class KissmetricsHandler(FrontEnd, logging.Handler):  # type: ignore[misc]  # fl
         try:
             fields = record.__dict__
             if self._tag in fields:
-                taken = take_record(record, tracker.rules)  # before it is marked
+                taken = None if must_ask() else take_record(record, tracker.rules)  # before it is marked
                 if self._claims(fields) and (taken is None or not tracker.take_as_is(taken)) and not is_ours(record):
                     tracker.take(from_record(record, tracker.rules, identified(), bound_by_structlog))
             elif isinstance(record.msg, dict) and self._tag in record.msg and not is_ours(record):

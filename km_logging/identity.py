@@ -1,17 +1,24 @@
 """Who is acting: a context variable, bound by ``with identify("bob"):``.
 
 Each thread, task and request has its own context, so two requests never see each other's person.
+
+A callable is asked by the log call itself, in its thread and its context, and only by one that names nobody: a request
+that signs somebody in tells of that person from then on, and one that tracks nothing looks nobody up.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
 from typing import NamedTuple
 
-__all__ = ["bound_by_structlog", "identified", "identify"]
+from km_logging.calls import type_name
+from km_logging.helpers import Unsaid
+from km_logging.values import Untold
+
+__all__ = ["answered", "bound_by_structlog", "identified", "identify", "must_ask"]
 
 
 class identify:  # noqa: N801 - reads as the verb that it is, like contextlib.suppress
@@ -22,13 +29,14 @@ class identify:  # noqa: N801 - reads as the verb that it is, like contextlib.su
     'bob'
 
     Args:
-        person: str, int or UUID; checked when a call is made. None: nobody.
+        person: str, int or UUID, or a callable that returns it and takes nothing; checked when a call is made. None:
+            nobody.
     """
 
     __slots__ = ("person",)
 
     def __init__(self, person: object) -> None:
-        self.person = person
+        self.person = _Asked(person) if callable(person) else person
 
     def __enter__(self) -> None:
         _binding.set(_Binding(self, _binding.get()))
@@ -50,10 +58,39 @@ class _Binding(NamedTuple):
 _binding: ContextVar[_Binding | None] = ContextVar("km_logging_person", default=None)
 
 
+class _Asked:
+    """Stands for the person that a callable will name."""
+
+    __slots__ = ("_ask",)
+
+    def __init__(self, ask: Callable[[], object]) -> None:
+        self._ask = ask
+
+    def answer(self) -> object:
+        """Whom the callable names. What it logs meanwhile is nobody's: it would ask without end."""
+        try:
+            with identify(None):
+                return self._ask()
+        except Exception as error:  # noqa: BLE001 - anybody's code
+            why = f"could not be asked for ({type_name(error)})"
+            return Unsaid(Untold("bad_person", why, "mend what identify() was given"))
+
+
 def identified() -> object:
-    """The person bound in this context, or None."""
+    """The person bound in this context, or None; `answered` says who it is, where it must be asked for."""
     binding = _binding.get()
     return None if binding is None else binding.by.person
+
+
+def must_ask() -> bool:
+    """Whether the person of this context must be asked for, which only the log call can do."""
+    binding = _binding.get()
+    return binding is not None and type(binding.by.person) is _Asked
+
+
+def answered(person: object) -> object:
+    """Who is meant: the person that came, unless it must be asked for."""
+    return person.answer() if type(person) is _Asked else person
 
 
 def bound_by_structlog() -> Mapping[str, object]:

@@ -9,7 +9,7 @@ from typing import Any
 from km_logging.calls import Call
 from km_logging.errors import ProblemError
 from km_logging.frontend import FrontEnd
-from km_logging.identity import bound_by_structlog, identified
+from km_logging.identity import bound_by_structlog, identified, must_ask
 from km_logging.tagging import from_event_dict, is_record, mark, take_event_dict
 from km_logging.telling import nested_form, tell
 from km_logging.tracker import Tracker
@@ -52,7 +52,8 @@ class KissmetricsProcessor(FrontEnd):
         accepted = False
         try:
             moment = time.time()
-            taken = None if self._annotate or self._drop else take_event_dict(event_dict, tracker.rules, moment)
+            is_now = self._annotate or self._drop or must_ask()
+            taken = None if is_now else take_event_dict(event_dict, tracker.rules, moment)
             if self._claims(event_dict) and (taken is None or not tracker.take_as_is(taken)):
                 accepted = self._take(event_dict, tracker, moment)
         except ProblemError:

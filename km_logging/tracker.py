@@ -21,7 +21,7 @@ from km_logging.calls import Call, Problem, brief, type_name
 from km_logging.capturing import captures
 from km_logging.errors import ProblemError
 from km_logging.guard import here
-from km_logging.identity import identified
+from km_logging.identity import answered, identified
 from km_logging.ledger import Ledger, Stats
 from km_logging.outbox import check_outbox
 from km_logging.pipeline import Pipeline
@@ -136,7 +136,7 @@ class Tracker:
         if self.settings.strict:
             self.take_now(snapshot)
         else:
-            self._admit(snapshot)
+            self._admit(_named(snapshot))
 
     def take_as_is(self, taken: Taken) -> bool:
         """Take a call that is looked at in the listener's thread; false if this tracker must look at it here."""
@@ -159,7 +159,7 @@ class Tracker:
         Raises:
             ProblemError: only with `strict`.
         """
-        told = self._tell(snapshot)
+        told = self._tell(_named(snapshot))
         for problem in told.problems:
             self._note(problem)
         accepted = told.call is not None and self._admit(told.call)
@@ -283,6 +283,12 @@ class Tracker:
             if self._pipeline.is_closed:
                 self._pipeline = self._new_pipeline()
         return True
+
+
+def _named(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with the person that had to be asked for, in the log call's own thread."""
+    person = answered(snapshot.person)
+    return snapshot if person is snapshot.person else snapshot._replace(person=person)
 
 
 class _Shared:

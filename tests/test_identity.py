@@ -13,7 +13,9 @@ from types import ModuleType
 import pytest
 import structlog
 
-from km_logging.identity import bound_by_structlog, identified, identify
+import km_logging as km
+from km_logging.identity import answered, bound_by_structlog, identified, identify, must_ask
+from support.tracking import people, tracker_for
 
 
 def test_nobody_is_identified_at_first():
@@ -143,6 +145,114 @@ def test_a_generator_closed_in_another_context_does_not_raise():
 def test_the_block_gives_nothing():
     with identify("bob") as given:
         assert given is None
+
+
+# Whom a callable names.
+
+
+@pytest.fixture
+def tracker(server):
+    """A tracker whose calls have arrived at the server once it is flushed."""
+    with tracker_for(server.endpoint) as tracker:
+        yield tracker
+
+
+@pytest.fixture(params=["flat record", "record", "mutable record", "message", "event dict", "annotated", "tracker"])
+def say(request, tracker, logger):
+    """Says that somebody signed up, through each front end and each of its ways."""
+    logger.addHandler(km.KissmetricsHandler(tracker=tracker))
+    processor = km.KissmetricsProcessor(tracker=tracker, annotate=request.param == "annotated")
+    said = {"km": "event", "event": "Signed Up"}
+    return {
+        "flat record": lambda **fields: logger.info("Signed Up", extra={"km": "event", **fields}),
+        "record": lambda person=None: logger.info("Signed Up", extra=km.event(person)),
+        "mutable record": lambda person=None: logger.info("Signed Up", extra=km.event(person, tags=["a"])),
+        "message": lambda **fields: logger.info({**said, **fields}),
+        "event dict": lambda **fields: processor(None, "info", {**said, **fields}),
+        "annotated": lambda **fields: processor(None, "info", {**said, **fields}),
+        "tracker": lambda person=None: tracker.event(person, "Signed Up"),
+    }[request.param]
+
+
+def test_a_callable_is_asked_by_each_call_that_names_nobody_in_its_own_thread(say, tracker, server):
+    """Whoever signs in meanwhile is meant from then on; and a database connection stays in the thread that has it."""
+    session, threads = {"person": "bob"}, set()
+
+    def person():
+        threads.add(threading.get_ident())
+        return session["person"]
+
+    with identify(person):
+        say()
+        session["person"] = 5
+        say()
+    assert threads == {threading.get_ident()}
+    assert tracker.flush()
+    assert sorted(people(server)) == ["5", "bob"]
+
+
+def test_a_callable_is_not_asked_where_a_call_names_somebody_or_an_inner_block_does(say, tracker, server):
+    with identify(lambda: pytest.fail("it was asked")):
+        say(person="bob")
+        with identify("eve"):
+            say()
+    assert tracker.flush()
+    assert sorted(people(server)) == ["bob", "eve"]
+
+
+def test_a_callable_that_raises_costs_its_call_and_no_exception_reaches_the_caller(say, tracker, server):
+    with identify(lambda: 1 / 0):
+        say()
+        say(person="bob")
+    assert tracker.flush()
+    assert people(server) == ["bob"]
+    assert tracker.stats().refused == {"bad_person": 1}
+
+
+def test_a_callable_that_knows_nobody_is_nobody(say, tracker, server):
+    with identify("eve"), identify(lambda: None):
+        say()
+    assert tracker.stats().refused == {"no_person": 1}
+
+
+def test_a_callable_that_logs_a_tracked_call_is_not_asked_again_meanwhile(say, tracker, server):
+    def person():
+        say()
+        return "bob"
+
+    with identify(person):
+        say()
+    assert tracker.flush()
+    assert people(server) == ["bob"]
+    assert tracker.stats().refused == {"no_person": 1}
+
+
+def test_what_a_callable_raised_is_said_with_a_remedy(tracker, caplog):
+    with identify(lambda: 1 / 0):
+        assert not tracker.event(None, "Signed Up")
+    tracker.stats()
+    assert "the person could not be asked for (ZeroDivisionError): mend what identify() was given" in caplog.text
+
+
+def test_a_callable_that_ends_the_thread_does_so():
+    """A time limit of gevent, an interrupt, an exit: they are the application's, not ours."""
+
+    def person():
+        raise SystemExit
+
+    with identify(person), pytest.raises(SystemExit):
+        answered(identified())
+
+
+def test_only_what_identify_was_given_is_asked():
+    """A callable that a record names as its person is a mistake, and no code of ours to run."""
+    assert answered(print) is print
+    assert not must_ask()
+    with identify("bob"):
+        assert not must_ask()
+    with identify(lambda: "bob"):
+        assert must_ask()
+        assert answered(identified()) == "bob"
 
 
 # What structlog binds.
