@@ -28,7 +28,7 @@ from km_logging.ledger import Ledger
 from km_logging.queueing import Mark
 from km_logging.settings import Settings
 
-__all__ = ["arm", "catch_sigterm", "exit_deadline", "watch"]
+__all__ = ["arm", "catch_sigterm", "drain_now", "exit_deadline", "watch"]
 
 
 class Renewable(Protocol):
@@ -128,6 +128,11 @@ def drain(deadline: Deadline) -> None:
     waiting = [(pipeline, pipeline.begin_flush(hurry=True)) for pipeline in list(running)]
     for pipeline, mark in waiting:
         pipeline.end_flush(mark, deadline)
+
+
+def drain_now() -> None:
+    """Deliver what all trackers hold, within `drain_timeout`: for whoever knows that the process is about to end."""
+    drain(bounded(_longest()))
 
 
 def _longest() -> float:

@@ -16,7 +16,7 @@ from km_logging.calls import MAX_NAME, brief
 from km_logging.errors import SettingsError
 from km_logging.values import Untold, bad_name, unfold
 
-__all__ = ["SETTINGS", "Setting", "Settings", "resolved", "source"]
+__all__ = ["SETTINGS", "Setting", "Settings", "as_callable", "resolved", "source"]
 
 DAY = 86_400.0
 
@@ -142,7 +142,8 @@ def _properties(name: str, value: object) -> tuple[tuple[str, str], ...]:
     return tuple(told)
 
 
-def _callable(name: str, value: object) -> Callable[..., object]:
+def as_callable(name: str, value: object) -> Callable[..., object]:
+    """A callable as it is, or the one that a text names; raises SettingsError if it is none."""
     found = resolve_callable(name, value) if isinstance(value, str) else value
     if not callable(found):
         raise SettingsError(f"{name} must be callable, or name one such as 'ext://package.module.function'")
@@ -198,9 +199,9 @@ SETTINGS: dict[str, Setting] = {
     "tag": Setting(_text, "km"),
     "value_limit": Setting(_whole(1, 8_000), 512),
     "properties": Setting(_properties, {}),
-    "before_send": Setting(_callable),
-    "on_problem": Setting(_callable),
-    "session": Setting(_callable),
+    "before_send": Setting(as_callable),
+    "on_problem": Setting(as_callable),
+    "session": Setting(as_callable),
 }
 
 

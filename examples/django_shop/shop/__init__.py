@@ -1,0 +1,1 @@
+"""A shop where one can sign up and order."""

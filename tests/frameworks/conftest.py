@@ -1,0 +1,24 @@
+"""The examples' applications, copied for each test, and a sandbox for what they track."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from km_logging.sandbox import Sandbox
+from support.web import EXAMPLES
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of the example that the module is about."""
+    return shutil.copytree(EXAMPLES / request.module.EXAMPLE, tmp_path / request.module.EXAMPLE)
