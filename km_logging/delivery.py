@@ -24,7 +24,7 @@ from typing import cast
 from km_logging import policy
 from km_logging.calls import Problem, type_name
 from km_logging.deadline import Deadline
-from km_logging.guard import THREAD_NAME, here
+from km_logging.guard import THREAD_NAME, ours
 from km_logging.ledger import Ledger
 from km_logging.load import Load
 from km_logging.outbox import Entry, Outbox
@@ -327,7 +327,7 @@ class Delivery:
         self._workers += 1
 
     def _work(self) -> None:
-        here.ours = True
+        ours.set(True)
         began = time.thread_time()
         while (entry := self._take()) is not None:
             if self._sender is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from km_logging.calls import KINDS, is_a
 from km_logging.errors import SettingsError
-from km_logging.guard import here
+from km_logging.guard import ours
 from km_logging.ledger import Stats
 from km_logging.tagging import is_marked, mark
 from km_logging.tracker import Tracker, shared
@@ -48,7 +48,7 @@ class FrontEnd:
             if not is_a(tagged, str, Mapping) or is_marked(tagged, address):
                 return False
             marked = mark(tagged, address)
-        if here.ours:
+        if ours.get():
             return False
         if not self._open:
             self._reopen()

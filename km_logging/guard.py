@@ -1,17 +1,18 @@
 """What is logged in our own threads is never tracked and never shows a request: guarded by thread, not by name.
 
 A record of the HTTP client under us, of a callback or of this library itself must not become a call again, or an
-outage would feed itself. `here.ours` says whether the current thread (under gevent: the greenlet) is one of ours.
+outage would feed itself. `ours` says whether the current thread (under gevent: the greenlet) is one of ours. It is a
+context variable, since a thread-local that was made before gevent patched `threading` is shared by all greenlets.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-__all__ = ["THREAD_NAME", "as_ours", "cloak_records", "here", "is_our_thread", "is_ours"]
+__all__ = ["THREAD_NAME", "as_ours", "cloak_records", "is_our_thread", "is_ours", "ours", "secrets"]
 
 #: How the names of all our threads begin.
 THREAD_NAME = "km_logging-"
@@ -19,28 +20,26 @@ THREAD_NAME = "km_logging-"
 LogRecordFactory = Callable[..., logging.LogRecord]
 
 
-class _Here(threading.local):
-    ours = False
-    #: Texts that no record of this thread may show; see `cloak_records`.
-    secrets: tuple[str, ...] = ()
+#: Whether this thread is one of ours.
+ours: ContextVar[bool] = ContextVar("km_logging_ours", default=False)
 
-
-here = _Here()
+#: Texts that no record of this thread may show; see `cloak_records`.
+secrets: ContextVar[tuple[str, ...]] = ContextVar("km_logging_secrets", default=())
 
 
 @contextmanager
 def as_ours() -> Iterator[None]:
     """Do something in the caller's thread as if it were one of ours."""
-    before, here.ours = here.ours, True
+    before = ours.set(True)
     try:
         yield
     finally:
-        here.ours = before
+        ours.reset(before)
 
 
 def is_ours(record: logging.LogRecord) -> bool:
     """Whether a record was made in a thread of ours, wherever it is handled: an application's own queue carries it."""
-    return here.ours or is_our_thread(record.threadName)
+    return ours.get() or is_our_thread(record.threadName)
 
 
 def is_our_thread(name: object) -> bool:
@@ -49,7 +48,7 @@ def is_our_thread(name: object) -> bool:
 
 
 def cloak_records() -> None:
-    """Have `here.secrets` replaced in every record that this process makes from now on.
+    """Have `secrets` replaced in every record that this process makes from now on.
 
     Needed only where a request goes through code that is not ours and may log it, such as a custom adapter; the usual
     way to send never shows a request to anything that logs. Installs a record factory around the one in force, and
@@ -68,7 +67,8 @@ class _CloakingFactory:
 
     def __call__(self, *args: object, **kwargs: object) -> logging.LogRecord:
         record = self._factory(*args, **kwargs)
-        return _cloaked(record, here.secrets) if here.secrets else record
+        hidden = secrets.get()
+        return _cloaked(record, hidden) if hidden else record
 
 
 class _CloakingFields(dict[str, object]):

@@ -5,13 +5,13 @@ In the listener's thread, or in the caller's where the log call waits for its ow
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import replace
 
 from km_logging import wire
 from km_logging.calls import Call, Problem, call_problems, type_name
-from km_logging.guard import here, is_our_thread
+from km_logging.guard import is_our_thread, ours
 from km_logging.identity import bound_by_structlog, identified
 from km_logging.ledger import Ledger
 from km_logging.tagging import Rules, Snapshot, Taken, from_taken, thread_name
@@ -23,8 +23,8 @@ __all__ = ["Intake"]
 DEPTH = 3
 
 
-class _Thread(threading.local):
-    depth = 0
+#: How many `before_send` this thread is inside of.
+_depth: ContextVar[int] = ContextVar("km_logging_depth", default=0)
 
 
 class Intake:
@@ -49,12 +49,11 @@ class Intake:
         self._before_send = before_send
         self._ledger = ledger
         self._rules = rules
-        self._thread = _Thread()
 
     @property
     def is_deep(self) -> bool:
         """Whether this thread is in a `before_send` that goes on calling itself."""
-        return self._thread.depth >= DEPTH
+        return _depth.get() >= DEPTH
 
     def request(self, item: Taken | Snapshot | Call, say: Callable[[Problem], None]) -> str | None:
         """The request of one call; None if it is refused or withheld, which is in the books then. Never raises.
@@ -81,6 +80,7 @@ class Intake:
     def _looked_at(self, item: Taken | Snapshot) -> Snapshot:
         if isinstance(item, Snapshot):
             return item
+        item[1].run(ours.set, ours.get())  # in the context of the log call, a finaliser may still be run by this thread
         return from_taken(item, self._rules, identified, bound_by_structlog)
 
     def _told(self, snapshot: Snapshot, say: Callable[[Problem], None]) -> Call | None:
@@ -99,18 +99,18 @@ class Intake:
         """What `before_send` makes of the call; None if it withholds it, raises, or returns what is no call."""
         if self._before_send is None:
             return call
-        self._thread.depth += 1
+        depth = _depth.set(_depth.get() + 1)
         try:
             # A copy: what the callback does to the properties must not reach the problems that name this call.
             changed = self._before_send(replace(call, properties=dict(call.properties)))
         except BaseException as error:
             self._note(_callback_problem(f"raised {type_name(error)}", call), say)
-            if not here.ours and not isinstance(error, Exception):
+            if not ours.get() and not isinstance(error, Exception):
                 self._ledger.dropped["withheld"].add()
                 raise  # the application's own thread is being ended, or interrupted
             return None
         finally:
-            self._thread.depth -= 1
+            _depth.reset(depth)
         if changed is None:
             return None
         if not isinstance(changed, Call) or next(call_problems(changed), None) is not None:

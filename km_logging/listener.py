@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from km_logging.calls import Problem
-from km_logging.guard import THREAD_NAME, here
+from km_logging.guard import THREAD_NAME, ours
 from km_logging.intake import Intake
 from km_logging.ledger import Ledger
 from km_logging.problems import Reporter
@@ -80,8 +80,8 @@ class Listener(logging.handlers.QueueListener):
 
     def dequeue(self, block: bool) -> Batch | None:  # type: ignore[override]  # noqa: FBT001 - inherited
         """Wait for a batch; None once the queue is closed and empty, which ends the thread."""
-        if not here.ours:
-            here.ours = True
+        if not ours.get():
+            ours.set(True)
             threading.current_thread().name = f"{THREAD_NAME}listener"
         return self._calls.get(block)
 

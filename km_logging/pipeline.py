@@ -15,7 +15,7 @@ from km_logging.calls import Call, Problem
 from km_logging.capturing import captures
 from km_logging.deadline import Deadline
 from km_logging.delivery import Delivery
-from km_logging.guard import as_ours, here
+from km_logging.guard import as_ours, ours
 from km_logging.intake import Intake
 from km_logging.ledger import Ledger
 from km_logging.listener import Listener
@@ -106,6 +106,15 @@ class Pipeline:
         """Whether this thread is in the middle of something that those who deliver wait for."""
         return self._delivery.is_held
 
+    @property
+    def is_fit(self) -> bool:
+        """Whether this can take calls: it is not closed, nor made before gevent patched `threading`.
+
+        gunicorn does so in workers that it has forked from a process with the application. Whoever waits for a lock of
+        before stops all greenlets.
+        """
+        return not self.is_closed and (self.is_running or type(self._starting) is type(threading.Lock()))
+
     # In the caller's thread.
 
     def put(self, item: Taken | Snapshot | Call) -> bool:
@@ -171,7 +180,7 @@ class Pipeline:
         if overflow == "drop_oldest" and (self._delivery.evict() or self.calls.evict()):
             self.ledger.dropped["overflow"].add()
             return True
-        if overflow == "block" and not here.ours:
+        if overflow == "block" and not ours.get():
             deadline = Deadline(self.settings.block_timeout)
             while self.calls.is_full and deadline.left:
                 self.calls.wait_for_room(deadline.left)
@@ -208,7 +217,7 @@ class Pipeline:
 
     def catch_up(self, timeout: float) -> None:
         """Wait until the listener has looked at everything that is in the queue now, at most ``timeout`` seconds."""
-        if self.is_running and not self.calls.is_done and not here.ours:
+        if self.is_running and not self.calls.is_done and not ours.get():
             mark = Mark()
             self.calls.put_nowait(mark)
             self.calls.nudge()

@@ -20,7 +20,7 @@ from km_logging import helpers, process
 from km_logging.calls import Call, Problem, brief, type_name
 from km_logging.capturing import captures
 from km_logging.errors import ProblemError
-from km_logging.guard import here
+from km_logging.guard import ours
 from km_logging.identity import answered, identified
 from km_logging.ledger import Ledger, Stats
 from km_logging.outbox import check_outbox
@@ -124,7 +124,7 @@ class Tracker:
         return self._say(helpers.alias(person, identity))
 
     def _say(self, nested: Mapping[str, Mapping[str, object]]) -> bool:
-        if self.is_off or here.ours:
+        if self.is_off or ours.get():
             return False
         snapshot = from_nested(nested["km"], self.rules, identified(), None, time.time())
         return self.take_now(snapshot) is not None
@@ -169,7 +169,7 @@ class Tracker:
 
     def _admit(self, item: Taken | Snapshot | Call) -> bool:
         self._ledger.taken.add()
-        if (self._closed or self._pipeline.is_closed) and not self._revived():
+        if (self._closed or not self._pipeline.is_fit) and not self._revived():
             self._ledger.dropped["closed"].add()
             return False
         return self._put(self._pipeline, item)
@@ -187,7 +187,7 @@ class Tracker:
 
     def _note(self, problem: Problem) -> None:
         self._ledger.refused[problem.kind].add()
-        if self._pipeline.is_closed:
+        if not self._pipeline.is_fit:
             self._revived()
         self._pipeline.put_problem(problem)
 
@@ -216,7 +216,7 @@ class Tracker:
             True; or False if the time is over, or if waiting is impossible here: in a callback of ours, or under the
             lock of the logging module, which `dictConfig` holds while it closes handlers.
         """
-        if here.ours or _holds_logging_lock():
+        if ours.get() or _holds_logging_lock():
             return self._ledger.stats(None).pending == 0
         if self._ledger.stats(None).pending == 0:
             # There may be problems to say; but what a callback does with them holds up nobody.
@@ -268,7 +268,7 @@ class Tracker:
         """
         with self._renewing:
             self._users -= 1
-        if _holds_logging_lock() or here.ours:
+        if _holds_logging_lock() or ours.get():
             return
         if self._users > 0 or self._closed:
             self.flush()
@@ -276,11 +276,11 @@ class Tracker:
             self._close_pipeline()
 
     def _revived(self) -> bool:
-        """Whether a closed pipeline could be replaced: unless the tracker itself was closed, it always can."""
+        """Whether a pipeline that is not fit could be replaced: unless the tracker itself was closed, it always can."""
         if self._closed:
             return False
         with self._renewing:
-            if self._pipeline.is_closed:
+            if not self._pipeline.is_fit:
                 self._pipeline = self._new_pipeline()
         return True
 

@@ -12,7 +12,7 @@ import structlog
 
 import km_logging as km
 from km_logging import guard
-from km_logging.guard import here
+from km_logging.guard import ours, secrets
 from support.servers import Reply, TrackingServer
 from support.tracking import GUARD, KEY, Answers, people, tracker_for
 
@@ -161,13 +161,13 @@ def test_a_callback_that_waits_for_us_does_not_wait_for_itself(server):
 
 def test_other_threads_are_not_ours():
     seen = []
-    here.ours = True
+    ours.set(True)
     try:
-        thread = threading.Thread(target=lambda: seen.append(here.ours))
+        thread = threading.Thread(target=lambda: seen.append(ours.get()))
         thread.start()
         thread.join(GUARD)
     finally:
-        here.ours = False
+        ours.set(False)
     assert seen == [False]
 
 
@@ -175,12 +175,13 @@ def test_other_threads_are_not_ours():
 
 
 @pytest.fixture
-def cloaking(monkeypatch):
+def cloaking():
     """Records made by this thread show no ``s3cret``; the record factory is as it was afterwards."""
     before = logging.getLogRecordFactory()
     guard.cloak_records()
-    monkeypatch.setattr(here, "secrets", ("s3cret",))
+    secrets.set(("s3cret",))
     yield
+    secrets.set(())
     logging.setLogRecordFactory(before)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 from dataclasses import replace
 
 import pytest
 
 from km_logging.calls import Call, Problem
-from km_logging.guard import here
+from km_logging.guard import ours
 from km_logging.intake import DEPTH, Intake
 from km_logging.ledger import Ledger
 from km_logging.settings import Settings
@@ -103,15 +104,16 @@ def test_what_before_send_does_to_its_call_shows_in_no_problem():
 
 @pytest.mark.parametrize("is_ours", [False, True])
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_what_ends_a_thread_ends_the_applications_own_but_none_of_ours(monkeypatch, is_ours, error):
+def test_what_ends_a_thread_ends_the_applications_own_but_none_of_ours(is_ours, error):
     """In either case the call is withheld."""
-    monkeypatch.setattr(here, "ours", is_ours)
     desk = Desk(raising(error))
+    context = contextvars.copy_context()
+    context.run(ours.set, is_ours)
     if is_ours:
-        assert desk.request(CALL) is None
+        assert context.run(desk.request, CALL) is None
     else:
         with pytest.raises(error):
-            desk.request(CALL)
+            context.run(desk.request, CALL)
     assert desk.books == (0, 1, {"callback": 1})
 
 

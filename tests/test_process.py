@@ -1053,7 +1053,7 @@ def test_a_finaliser_may_log_in_the_middle_of_anything(tmp_path, server):
         tmp_path,
         """
         import gc, itertools
-        from km_logging.guard import here
+        from km_logging.guard import ours as in_ours
         logging.basicConfig(level=logging.INFO, handlers=[km.KissmetricsHandler(capacity=100_000)])
         handler = logging.root.handlers[0]
         theirs, ours, made = itertools.count(), itertools.count(), itertools.count()
@@ -1063,7 +1063,7 @@ def test_a_finaliser_may_log_in_the_middle_of_anything(tmp_path, server):
                 self.me = self
                 next(made)
             def __del__(self):
-                next(ours if here.ours else theirs)
+                next(ours if in_ours.get() else theirs)
                 logging.info("Collected", extra=km.event("finaliser"))
 
         gc.set_threshold(7, 2, 2)

@@ -26,10 +26,10 @@ import io
 import netrc  # noqa: F401 - likewise
 import os
 import queue
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, urlsplit
@@ -84,7 +84,7 @@ class RequestsSender:
 
     def send(self, request: str) -> Answer:
         target = wire.target(request, self._api_key, self._settings.endpoint.base)
-        _thread.patience = self._patience
+        _patience.set(self._patience)
         try:
             if self._pool is not None and self._is_plain():
                 try:
@@ -95,7 +95,7 @@ class RequestsSender:
         except BaseException as error:  # noqa: BLE001 - adapters, hooks and auth are anybody's code
             return Answer(None, error=_described(error))
         finally:
-            _thread.patience = 0.0
+            _patience.set(0.0)
 
     def close(self) -> None:
         self._session.close()
@@ -122,7 +122,7 @@ class RequestsSender:
     def _send_by_session(self, target: str) -> Answer:
         request = requests.Request("GET", self._settings.endpoint.origin + target)
         guard.cloak_records()
-        guard.here.secrets = (target.partition("?")[2], quote_plus(self._api_key), self._api_key)
+        guard.secrets.set((target.partition("?")[2], quote_plus(self._api_key), self._api_key))
         try:
             prepared = self._session.prepare_request(request)
             options = {**self._options, "timeout": self._settings.timeout, "stream": True}
@@ -130,7 +130,7 @@ class RequestsSender:
                 body = next(response.iter_content(_BODY), b"")
                 return _answer(response.status_code, response.headers, body)
         finally:
-            guard.here.secrets = ()
+            guard.secrets.set(())
 
 
 class _PoolWay:
@@ -156,11 +156,12 @@ class _PoolWay:
     def send(self, target: str) -> Answer:
         if (connection := self._open_connection()) is not None:
             return self._ask(connection, target)
-        path, _, _thread.query = target.partition("?")
+        path, _, query = target.partition("?")
+        _query.set(query)
         try:
             return self._answer(path)
         finally:
-            _thread.query = ""
+            _query.set("")
 
     def _open_connection(self) -> Any:
         """Take one out of the pool; None if none is open, or it is not one whose ways we know."""
@@ -215,7 +216,7 @@ class _PoolWay:
         body = response.read(_BODY)
         # Only a read that finds the end tells a body that was cut off from a whole one.
         response.close() if response.read(1) else response.release_conn()
-        if _thread.query:
+        if _query.get():
             raise _ForeignConnectionError
         return _answer(response.status, response.headers, body)
 
@@ -224,13 +225,11 @@ class _ForeignConnectionError(Exception):
     """The session had a connection open before it was ours: the request went without its query, and told nothing."""
 
 
-class _Thread(threading.local):
-    query = ""
-    #: Seconds that an answer to this thread's request may take; 0 if the request is not ours.
-    patience = 0.0
+#: What the connection adds to this thread's request. Context variables, as in `guard`.
+_query: ContextVar[str] = ContextVar("km_logging_query", default="")
 
-
-_thread = _Thread()
+#: Seconds that an answer to this thread's request may take; 0 if the request is not ours.
+_patience: ContextVar[float] = ContextVar("km_logging_patience", default=0.0)
 
 
 class _OurConnection:
@@ -245,14 +244,15 @@ class _OurConnection:
     is_plain = False
 
     def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
-        query, _thread.query = _thread.query, ""
+        query = _query.get()
+        _query.set("")
         super().putrequest(method, f"{url}?{query}" if query else url, *args, **options)  # type: ignore[misc]
 
     def response_class(self, sock: Any, *args: Any, **options: Any) -> Any:
         """What `http.client` makes for each answer, also for a proxy's to CONNECT."""
         response = super().response_class(sock, *args, **options)  # type: ignore[misc]
-        if _thread.patience and isinstance(response.fp, io.BufferedReader):
-            response.fp = io.BufferedReader(_Bounded(response.fp.detach(), sock, _thread.patience))
+        if _patience.get() and isinstance(response.fp, io.BufferedReader):
+            response.fp = io.BufferedReader(_Bounded(response.fp.detach(), sock, _patience.get()))
         return response
 
 
@@ -263,7 +263,7 @@ class _Bounding:
         self._sock = sock
 
     def makefile(self, *_: object) -> io.BufferedReader:
-        return io.BufferedReader(_Bounded(self._sock.makefile("rb", buffering=0), self._sock, _thread.patience))
+        return io.BufferedReader(_Bounded(self._sock.makefile("rb", buffering=0), self._sock, _patience.get()))
 
 
 class _Bounded(io.RawIOBase):
