@@ -10,6 +10,7 @@ import pytest
 from support.lasting import DURABILITIES, balanced, each_once, names, waiting
 from support.processes import run
 from support.servers import Reply, TrackingServer
+from support.tls import SecureServer, authority
 from support.tracking import GUARD, Answers
 
 pytest.importorskip("gevent", reason="pip install gevent")
@@ -65,3 +66,45 @@ def test_a_child_that_is_patched_after_the_fork_logs_and_delivers(tmp_path, vari
         assert books["accepted"] == 60
         each_once(server, *before, *names("child-0", 20), *names("child-1", 20), *names("child-2", 20))
     assert waiting(tmp_path) == []
+
+
+FORK = f"""
+    import gevent
+    tracker = km.Tracker(senders=8)
+    for number in range(8):
+        tracker.event(f"parent-{{number}}", "Signed Up")
+    under_way = tracker._pipeline._delivery._under_way
+    while len(under_way) < 8: gevent.sleep(0.01)
+    AT_ONCE or gevent.sleep(0.1)  # what is asked at once is to connect
+    pid = os.fork()
+    for number in range(20):
+        tracker.event(f"{{'late' if pid else 'child'}}-{{number}}", "Signed Up")
+        gevent.sleep(0.02)
+    assert tracker.flush({GUARD / 2})
+    report(tracker.stats())
+    if pid:
+        assert os.waitpid(pid, 0)[1] == 0
+    """
+
+
+@each_outbox
+@pytest.mark.parametrize("at_once", [True, False], ids=["connecting", "waiting for answers"])
+def test_a_fork_with_requests_under_way_in_greenlets_sends_each_once(tmp_path, at_once, variables):
+    """The child has copies of these greenlets and their connections; none of them takes an answer of the parent's."""
+    with TrackingServer(Answers(Reply(delay=0.3))) as server:
+        text = FORK.replace("AT_ONCE", str(at_once))
+        sound(run_patched(tmp_path, text, server.endpoint, KM_DRAIN_TIMEOUT=GUARD / 2, **variables))
+        each_once(server, *names("parent", 8), *names("child", 20), *names("late", 20))
+    assert waiting(tmp_path) == []
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["shaking hands", "waiting for answers"])
+def test_a_fork_with_requests_under_way_over_tls_sends_each_once(tmp_path, at_once):
+    """What the child's copies say would break the parent's connections."""
+    signer, file = authority(tmp_path)
+    with SecureServer(signer, Answers(Reply(delay=0.3))) as server:
+        text = FORK.replace("AT_ONCE", str(at_once))
+        variables = {"KM_DRAIN_TIMEOUT": GUARD / 2, "REQUESTS_CA_BUNDLE": file}
+        reports = sound(run_patched(tmp_path, text, server.endpoint, **variables))
+        each_once(server, *names("parent", 8), *names("child", 20), *names("late", 20))
+    assert at_once or {report["retried"] for report in reports} == {0}

@@ -27,6 +27,7 @@ import netrc  # noqa: F401 - likewise
 import os
 import queue
 import time
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -101,6 +102,7 @@ class RequestsSender:
         self._session.close()
 
     def abandon(self) -> None:
+        _sever()
         # At the end of the process urllib3 empties the queue of each pool, and would wait there for a thread that held
         # its lock at the fork and does not exist in this process.
         connections = getattr(self._connections, "pool", None)
@@ -243,6 +245,14 @@ class _OurConnection:
 
     is_plain = False
 
+    def connect(self) -> None:
+        process = os.getpid()
+        super().connect()  # type: ignore[misc]
+        if os.getpid() != process:  # a greenlet of the parent's, which goes on by itself
+            self.close()  # type: ignore[attr-defined]
+            raise ConnectionAbortedError
+        _sockets.add(self.sock)  # type: ignore[attr-defined]
+
     def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
         query = _query.get()
         _query.set("")
@@ -254,6 +264,24 @@ class _OurConnection:
         if _patience.get() and isinstance(response.fp, io.BufferedReader):
             response.fp = io.BufferedReader(_Bounded(response.fp.detach(), sock, _patience.get()))
         return response
+
+
+#: Those of all connections.
+_sockets: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _sever() -> None:
+    """Have the copies of all sockets lead nowhere, in a forked child; the server is told nothing by that.
+
+    gevent's greenlets go on in the child, and would take the answers of the parent's.
+    """
+    nowhere, writable = os.pipe()
+    os.close(writable)
+    for sock in list(_sockets):
+        if sock.fileno() >= 0:  # not closed yet
+            os.dup2(nowhere, sock.fileno(), inheritable=False)
+    os.close(nowhere)
+    _sockets.clear()
 
 
 class _Bounding:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import trustme
 
-from support.servers import TrackingServer
+from support.servers import Reply, TrackingServer
 
 
 class SecureServer(TrackingServer):
@@ -15,10 +16,11 @@ class SecureServer(TrackingServer):
 
     Args:
         authority: who signs its certificate.
+        reply: as there.
     """
 
-    def __init__(self, authority: trustme.CA) -> None:
-        super().__init__()
+    def __init__(self, authority: trustme.CA, reply: Callable[[int, str], Reply] = lambda *_: Reply()) -> None:
+        super().__init__(reply)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("127.0.0.1").configure_cert(context)
         # The handshake takes place in the thread of its connection.
