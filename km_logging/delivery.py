@@ -24,7 +24,7 @@ from typing import cast
 from km_logging import policy
 from km_logging.calls import Problem, type_name
 from km_logging.deadline import Deadline
-from km_logging.guard import THREAD_NAME, ours
+from km_logging.guard import THREAD_NAME, ours, park
 from km_logging.ledger import Ledger
 from km_logging.load import Load
 from km_logging.outbox import Entry, Outbox
@@ -96,6 +96,7 @@ class Delivery:
         self._load = Load()
         self._watched_until = math.inf  # a worker waits for this moment; no other one need wait for a later one
         self._closed = False
+        self._is_abandoned = False
         self._ended: Callable[[], None] = lambda: None
         self._sender: Sender | None = None
         self._many: ManySender | None = None  # the same, if it has many requests under way in one thread
@@ -269,7 +270,7 @@ class Delivery:
 
         Takes no lock: the thread that held it does not exist in this process.
         """
-        self._closed = True
+        self._closed = self._is_abandoned = True
         self._outbox.abandon()
         if self._sender is not None:
             self._sender.abandon()
@@ -429,7 +430,9 @@ class Delivery:
                     idle_since = time.monotonic()
             self._workers -= 1
             self._turn.notify_all()  # what woke this one may have been meant for one who stays, or for `finish`
-            return None
+        if self._is_abandoned:
+            park()
+        return None
 
     @property
     def _is_needed(self) -> bool:

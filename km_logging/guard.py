@@ -8,11 +8,12 @@ context variable, since a thread-local that was made before gevent patched `thre
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["THREAD_NAME", "as_ours", "cloak_records", "is_our_thread", "is_ours", "ours", "secrets"]
+__all__ = ["THREAD_NAME", "as_ours", "cloak_records", "is_our_thread", "is_ours", "ours", "park", "secrets"]
 
 #: How the names of all our threads begin.
 THREAD_NAME = "km_logging-"
@@ -45,6 +46,15 @@ def is_ours(record: logging.LogRecord) -> bool:
 def is_our_thread(name: object) -> bool:
     """Whether a thread of this name is one of ours."""
     return type(name) is str and name.startswith(THREAD_NAME)
+
+
+def park() -> None:
+    """Never return: a forked child's `threading` does not know a greenlet of the parent's, and complains of its end."""
+    _parked.append(threading.Event())  # held here, or it would be collected together with the greenlet
+    _parked[-1].wait()
+
+
+_parked: list[threading.Event] = []
 
 
 def cloak_records() -> None:

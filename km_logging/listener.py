@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from km_logging.calls import Problem
-from km_logging.guard import THREAD_NAME, ours
+from km_logging.guard import THREAD_NAME, ours, park
 from km_logging.intake import Intake
 from km_logging.ledger import Ledger
 from km_logging.problems import Reporter
@@ -83,7 +83,10 @@ class Listener(logging.handlers.QueueListener):
         if not ours.get():
             ours.set(True)
             threading.current_thread().name = f"{THREAD_NAME}listener"
-        return self._calls.get(block)
+        batch = self._calls.get(block)
+        if self._calls.is_abandoned:
+            park()
+        return batch
 
     def handle(self, batch: Batch) -> None:  # type: ignore[override]
         """Take one batch: the calls into the outbox together, the marks in their places."""

@@ -76,9 +76,13 @@ class CallQueue:
 
     Args:
         capacity: most calls that may be pending.
+
+    Attributes:
+        is_abandoned: whether this is a forked child, and the calls were the parent's.
     """
 
     def __init__(self, capacity: int) -> None:
+        self.is_abandoned = False
         self._capacity = capacity
         self._items: deque[Item] = deque()
         self._in_hand: Batch = []
@@ -238,7 +242,7 @@ class CallQueue:
 
     def abandon(self) -> None:
         """Forget everything, in a forked child."""
-        self._closed = True
+        self.is_abandoned = self._closed = True
         self._items.clear()
 
 
