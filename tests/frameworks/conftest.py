@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from km_logging.sandbox import Sandbox
-from support.web import EXAMPLES
+from support.web import EXAMPLES, READY
 
 
 @pytest.fixture
@@ -21,4 +21,6 @@ def sandbox() -> Iterator[Sandbox]:
 @pytest.fixture
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A copy of the example that the module is about."""
-    return shutil.copytree(EXAMPLES / request.module.EXAMPLE, tmp_path / request.module.EXAMPLE)
+    folder = shutil.copytree(EXAMPLES / request.module.EXAMPLE, tmp_path / "shop")
+    (folder / "gunicorn.conf.py").write_text(READY)
+    return folder

@@ -70,11 +70,10 @@ def test_every_order_arrives_once_with_its_person(kind, shop, sandbox):
 @each_kind
 def test_workers_that_are_replaced_after_so_many_requests_lose_nothing(kind, shop, sandbox):
     with Web(shop, gunicorn(f"--preload --workers 2 --max-requests 6 {kind}"), sandbox) as web:
-        with crowd_of(web, 4, 32) as crowd:
-            crowd.finish()
+        with crowd_of(web, 4, 1_000) as crowd:
+            web.said("Booting worker", 5)
         web.stop()
-        assert len(web.said("Booting worker")) >= 4
-    assert len(crowd.ordered) == 32
+    assert len(crowd.ordered) > 12
     each_once(sandbox, crowd)
 
 
@@ -89,6 +88,7 @@ def test_workers_that_are_reloaded_under_load_lose_nothing(kind, preload, shop, 
                 crowd.wait(60)
                 web.send(signal.SIGHUP)
                 web.said("Booting worker", 2 + 2 * time)
+                web.settle()
             crowd.wait(60)
             web.send(signal.SIGTERM)
             web.refuse()

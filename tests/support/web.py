@@ -19,6 +19,12 @@ import requests
 from km_logging.sandbox import Received, Sandbox
 from support.tracking import GUARD, KEY, eventually
 
+#: For gunicorn's configuration. A signal that comes before a worker is ready is lost, and gunicorn waits for 30 s.
+READY = """
+def post_worker_init(worker):
+    worker.log.info("Ready")
+"""
+
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
@@ -93,9 +99,14 @@ class Web:
         """As Ctrl-C does, which goes to all of its processes."""
         os.killpg(self._process.pid, signal.SIGINT)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def settle(self) -> None:
+        """Wait until every worker that gunicorn has forked is ready."""
+        eventually(lambda: self.log.count("Ready") >= self.log.count("Booting worker"), "the workers")
+
+    def stop(self) -> None:
         """Have it stop as its operator does, and wait until it has."""
-        self.send(number)
+        self.settle()
+        self.send(signal.SIGTERM)
         self.ended()
 
     def refuse(self) -> None:
