@@ -44,9 +44,12 @@ class identify:  # noqa: N801 - reads as the verb that it is, like contextlib.su
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A generator may be closed in another context than it was opened in, whose person is none of its business.
+        # What was bound inside and never let go ends, too: the next request of this thread is somebody else's.
         binding = _binding.get()
-        if binding is not None and binding.by is self:
+        while binding is not None and binding.by is not self:
+            binding = binding.outer
+        # A generator may be closed in another context than it was opened in, whose person is none of its business.
+        if binding is not None:
             _binding.set(binding.outer)
 
 

@@ -142,6 +142,29 @@ def test_a_generator_closed_in_another_context_does_not_raise():
     assert identified() is None
 
 
+def test_the_end_of_a_block_ends_what_was_bound_inside_and_never_let_go():
+    """Such as by a web application that binds and forgets: the thread has other requests after this one."""
+    with identify("bob"):
+        with identify("eve"):
+            identify("ann").__enter__()
+            assert identified() == "ann"
+        assert identified() == "bob"
+    assert identified() is None
+
+
+def test_generators_that_end_out_of_order_leave_nobody_bound():
+    def steps(person):
+        with identify(person):
+            yield
+
+    first, second = steps("bob"), steps("eve")
+    next(first)
+    next(second)
+    first.close()
+    second.close()
+    assert identified() is None
+
+
 def test_the_block_gives_nothing():
     with identify("bob") as given:
         assert given is None
