@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from support.lasting import DURABILITIES, balanced, each_once, names, waiting
+from support.lasting import DURABILITIES, SQLITE, balanced, each_once, names, waiting
 from support.processes import run
 from support.servers import Reply, TrackingServer
 from support.tls import SecureServer, authority
@@ -78,7 +78,7 @@ FORK = f"""
     """
 
 
-@each_outbox
+@pytest.mark.parametrize("variables", [{}, SQLITE], ids=["memory", "file"])
 @pytest.mark.parametrize("at_once", [True, False], ids=["connecting", "waiting for answers"])
 def test_a_fork_with_requests_under_way_in_greenlets_sends_each_once(tmp_path, at_once, variables):
     """The child has copies of these greenlets and their connections; none of them takes an answer of the parent's."""

@@ -26,6 +26,7 @@ import io
 import netrc  # noqa: F401 - likewise
 import os
 import queue
+import socket
 import time
 import weakref
 from collections.abc import Mapping
@@ -246,12 +247,21 @@ class _OurConnection:
     is_plain = False
 
     def connect(self) -> None:
+        try:
+            super().connect()  # type: ignore[misc]
+            _sockets.add(self.sock)  # type: ignore[attr-defined]
+        finally:
+            _shaking_hands.pop(self, None)
+
+    def _new_conn(self) -> Any:
+        """What `connect` has urllib3 do first; in a greenlet of a forked child's parent it is the last as well."""
         process = os.getpid()
-        super().connect()  # type: ignore[misc]
-        if os.getpid() != process:  # a greenlet of the parent's, which goes on by itself
-            self.close()  # type: ignore[attr-defined]
+        sock = super()._new_conn()  # type: ignore[misc]
+        if os.getpid() != process:
+            sock.close()
             raise ConnectionAbortedError
-        _sockets.add(self.sock)  # type: ignore[attr-defined]
+        _shaking_hands[self] = sock.fileno()
+        return sock
 
     def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
         query = _query.get()
@@ -266,8 +276,11 @@ class _OurConnection:
         return response
 
 
-#: Those of all connections.
+#: The sockets of all connections.
 _sockets: weakref.WeakSet[Any] = weakref.WeakSet()
+
+#: The descriptors of those that are agreeing on TLS, or with a proxy: until then nobody else knows the socket.
+_shaking_hands: dict[object, int] = {}
 
 
 def _sever() -> None:
@@ -275,12 +288,13 @@ def _sever() -> None:
 
     gevent's greenlets go on in the child, and would take the answers of the parent's.
     """
-    nowhere, writable = os.pipe()
-    os.close(writable)
-    for sock in list(_sockets):
-        if sock.fileno() >= 0:  # not closed yet
-            os.dup2(nowhere, sock.fileno(), inheritable=False)
-    os.close(nowhere)
+    nowhere, elsewhere = socket.socketpair()
+    nowhere.shutdown(socket.SHUT_RDWR)  # closing it is not enough: gevent does that later
+    for number in {*_shaking_hands.values(), *(sock.fileno() for sock in _sockets)}:
+        if number >= 0:  # it is not closed
+            os.dup2(nowhere.fileno(), number, inheritable=False)
+    nowhere.close()
+    elsewhere.close()
     _sockets.clear()
 
 

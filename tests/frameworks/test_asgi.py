@@ -27,8 +27,11 @@ def crowd_of(web: Web, size: int, most: int) -> Crowd:
 # Servers.
 
 
-@each_server
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("server", "workers"),
+    [(SERVERS["uvicorn"], 1), (SERVERS["uvicorn"], 2), (SERVERS["hypercorn"], 2)],
+    ids=["uvicorn", "uvicorn, two workers", "hypercorn, two workers"],
+)
 def test_every_order_arrives_once_with_its_person(server, workers, folder, sandbox):
     """Also those of the last moment: uvicorn's workers, and hypercorn's but one, end by a signal that runs nothing."""
     with Web(folder, f"{server} --workers {workers} shop:app", sandbox) as web:
@@ -53,6 +56,7 @@ def test_a_server_that_stops_under_load_loses_nothing(server, folder, sandbox):
     each_once(sandbox, crowd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "server",
     ["uvicorn --fd {fd} --limit-max-requests 15", "hypercorn --bind fd://{fd} --max-requests 15"],
