@@ -138,10 +138,8 @@ def extend(shop: Path, views: str) -> None:
         urls.write(views)
 
 
-def test_two_requests_at_once_do_not_see_each_others_person(shop, sandbox):
-    extend(
-        shop,
-        """
+MEETINGS = {
+    "threads": """
 import threading
 from django.http import HttpResponse
 
@@ -155,8 +153,38 @@ def meet(request):
 
 urlpatterns.append(path("meeting", meet))
 """,
-    )
-    with Web(shop, gunicorn("--worker-class gthread --threads 2"), sandbox) as web:
+    "async": """
+import asyncio
+from django.http import HttpResponse
+
+here, both_here = [], [asyncio.Event() for _ in range(3)]
+
+async def meet(request):
+    user = await request.auser()
+    for time in range(3):
+        here.append(time)
+        if here.count(time) == 2:
+            both_here[time].set()
+        await asyncio.wait_for(both_here[time].wait(), 20)
+        views.logger.info("Met", extra=views.km.event(name=user.username, time=time))
+    return HttpResponse("Bye")
+
+urlpatterns.append(path("meeting", meet))
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("server", "views"),
+    [
+        (gunicorn("--worker-class gthread --threads 2"), MEETINGS["threads"]),
+        ("uvicorn --fd {fd} shop.asgi:application", MEETINGS["async"]),
+    ],
+    ids=MEETINGS,
+)
+def test_two_requests_at_once_do_not_see_each_others_person(server, views, shop, sandbox):
+    extend(shop, views)
+    with Web(shop, server, sandbox) as web:
         visitors = crowd_of(web, 2, 0).visitors.values()
         with ThreadPoolExecutor(2) as pool:
             assert list(pool.map(lambda visitor: visitor.get("/meeting"), visitors)) == ["Bye", "Bye"]
