@@ -39,7 +39,7 @@ class identify:  # noqa: N801 - reads as the verb that it is, like contextlib.su
         self.person = _Asked(person) if callable(person) else person
 
     def __enter__(self) -> None:
-        _binding.set(_Binding(self, _binding.get()))
+        _bind(_Binding(self, _binding.get()))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -50,7 +50,7 @@ class identify:  # noqa: N801 - reads as the verb that it is, like contextlib.su
             binding = binding.outer
         # A generator may be closed in another context than it was opened in, whose person is none of its business.
         if binding is not None:
-            _binding.set(binding.outer)
+            _bind(binding.outer)
 
 
 class _Binding(NamedTuple):
@@ -59,6 +59,15 @@ class _Binding(NamedTuple):
 
 
 _binding: ContextVar[_Binding | None] = ContextVar("km_logging_person", default=None)
+_must_ask: ContextVar[bool] = ContextVar("km_logging_must_ask", default=False)
+
+#: Whether the person of this context must be asked for, which only the log call can do. Each one looks, so it is one C call.
+must_ask = _must_ask.get
+
+
+def _bind(binding: _Binding | None) -> None:
+    _binding.set(binding)
+    _must_ask.set(binding is not None and type(binding.by.person) is _Asked)
 
 
 class _Asked:
@@ -83,12 +92,6 @@ def identified() -> object:
     """The person bound in this context, or None; `answered` says who it is, where it must be asked for."""
     binding = _binding.get()
     return None if binding is None else binding.by.person
-
-
-def must_ask() -> bool:
-    """Whether the person of this context must be asked for, which only the log call can do."""
-    binding = _binding.get()
-    return binding is not None and type(binding.by.person) is _Asked
 
 
 def answered(person: object) -> object:
