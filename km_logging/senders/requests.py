@@ -27,15 +27,20 @@ import netrc  # noqa: F401 - likewise
 import os
 import queue
 import socket
+import ssl
+import threading
 import time
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, urlsplit
 
+import certifi
 import requests
 import requests.adapters
 import urllib3
@@ -149,6 +154,7 @@ class _PoolWay:
     ) -> None:
         self._pool = pool
         adapter.cert_verify(self._pool, prepared.url, options["verify"], options["cert"])
+        _hold_bundle(self._pool)
         # Through an HTTP proxy the whole URL is asked for, else the path.
         self._prefix = adapter.request_url(prepared, options["proxies"]).removesuffix(f"{settings.endpoint.base}/")
         self._headers = dict(prepared.headers)
@@ -349,6 +355,23 @@ def _own_pool(adapter: Any, prepared: requests.PreparedRequest, options: Mapping
         pool.ConnectionCls = type(theirs.__name__, (_OurConnection, theirs), {"is_plain": is_plain})
         _close_idle(pool)
     return pool
+
+
+def _hold_bundle(pool: Any) -> None:
+    """Have a pool trust certifi's authorities also when the file that names them is gone.
+
+    From an archive certifi copies its bundle into a temporary file. The first process to end deletes that: this one,
+    before the last calls are delivered, or a forked child.
+    """
+    if pool.ca_certs == certifi.where() and not Path(certifi.__file__).exists():
+        pool.ca_certs, pool.conn_kw["ssl_context"] = None, _certifi_context()
+
+
+@cache
+def _certifi_context() -> ssl.SSLContext:
+    context = urllib3.util.ssl_.create_urllib3_context()
+    context.load_verify_locations(cadata=certifi.contents())
+    return context
 
 
 def _head(prepared: requests.PreparedRequest) -> bytes:
