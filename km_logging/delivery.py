@@ -112,6 +112,11 @@ class Delivery:
                 for _ in range((self._width if KEEPS_WORKERS else 1) - self._workers):
                     self._add_worker()
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether anybody is there to deliver."""
+        return self._workers > 0
+
     def put(self, requests: Sequence[str]) -> None:
         """Take new calls."""
         with self._turn:

@@ -58,6 +58,7 @@ class Pipeline:
         self.is_closed = False
         self.is_over = False
         self.said_left = 0
+        self._is_threadless = False  # the last try to start the threads has failed
         self._starting = threading.Lock()  # only ever tried, never waited for: a log call may come in between
         self.calls = CallQueue(settings.capacity)
         self._reporter = reporter
@@ -201,14 +202,15 @@ class Pipeline:
                 self.calls.put_nowait(Problem("delivery", message, "configure tracking in the main thread"))
             self._delivery.start()
             self._listener.start()
-            self.is_running = True
+            self.is_running, self._is_threadless = True, False
             if unfit := unfit_for_curl(self.settings):
                 message = f"transport 'curl' cannot be used: {unfit}; requests serves"
                 self.calls.put_nowait(Problem("delivery", message, "leave transport out"))
             if self.settings.mode == "live" and not self.settings.endpoint.is_private:
                 self.calls.put_nowait(insecure(self.settings.endpoint))
         except RuntimeError as error:
-            message = f"no thread could be started ({error})"
+            self._is_threadless = True
+            message = self.ledger.last_error = f"no thread could be started ({error})"
             self._reporter.report(Problem("delivery", message, "allow threads; calls wait until then"))
         finally:
             self._starting.release()
@@ -232,16 +234,28 @@ class Pipeline:
         self.calls.put_nowait(mark)
         self.calls.hurry()
         self._delivery.drain(hurry=hurry)
+        if self._is_threadless:
+            self._listen_here()
         if self.is_over:  # nobody will come to the mark
             mark.seen.set()
             mark.done.set()
         return mark
 
+    def _listen_here(self) -> None:
+        """Where no thread can be had: what outlasts the process can hold the calls, and others deliver them."""
+        while batch := self.calls.get(block=False):
+            self._listener.handle(batch)
+
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether to wait is in vain."""
+        return self._is_threadless and not self._delivery.has_workers
+
     def end_flush(self, mark: Mark, deadline: Deadline) -> bool:
         """Wait until everything before the mark has ended: true; or for the deadline: false."""
         try:
-            done = mark.done.wait(deadline.left)
-            if mark.is_last:
+            done = mark.done.wait(0 if self._is_deaf else deadline.left)
+            if mark.is_last and not self._is_deaf:
                 self._delivery.finish_others(deadline)
             return done
         finally:

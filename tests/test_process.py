@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from km_logging import process
+from support.lasting import waiting
 from support.processes import Ended, Script, run
 from support.servers import Reply, TrackingServer, refused
 from support.tracking import GUARD, KEY, KEY_ON_THE_WIRE, Answers, eventually, people, person_of
@@ -323,6 +324,31 @@ def test_a_handler_that_an_exit_function_revives_delivers(tmp_path, server):
     )
     assert (ended.code, ended.err) == (0, "")
     _each_once(server, "early", "late")
+
+
+@pytest.mark.parametrize("outbox", ["memory:", "sqlite:///km.db"])
+def test_where_no_thread_can_be_started_nobody_waits_and_a_file_keeps_the_calls(tmp_path, server, outbox):
+    """As Python 3.12.0 to 3.12.2 have it at the end of the process; a relay, or the next process, delivers."""
+    ended = run(
+        tmp_path,
+        """
+        def start(thread):
+            raise RuntimeError("can't start new thread")
+        threading.Thread.start = start
+        tracker = km.Tracker()
+        tracker.event("bob", "Signed Up")
+        print(tracker.flush())
+        tracker.event("ann", "Signed Up")
+        """,
+        server.endpoint,
+        KM_OUTBOX=outbox,
+        KM_DRAIN_TIMEOUT=10 * GUARD,
+    )
+    assert (ended.code, ended.out, server.targets) == (0, "False\n", [])
+    assert "no thread could be started (can't start new thread): allow threads" in ended.err
+    assert waiting(tmp_path) == ([] if outbox == "memory:" else ["bob", "ann"])
+    lost = "2 calls were not delivered within drain_timeout and are lost (last error: no thread could be started"
+    assert (lost in ended.err) == (outbox == "memory:")
 
 
 def test_a_tracker_that_starts_while_the_process_ends_does_not_disturb_the_end(monkeypatch):
