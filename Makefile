@@ -52,6 +52,7 @@ $(VENV)/.demo: $(VENV)/bin/python $(SOURCES)
 $(VENV)/.test: $(VENV)/bin/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet --group test '.[all]'
 	$(BIN)/python tests/support/system.py
+	$(BIN)/python -m pip install --quiet --no-deps py-KISSmetrics==1.1.0  # by itself it would want an old urllib3
 	touch $@
 
 $(VENV)/.lint: $(VENV)/bin/python $(SOURCES)

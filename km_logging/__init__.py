@@ -26,7 +26,8 @@ problems (problems.py); process.py sees to forks and to the end of the process, 
 tracked; relay.py delivers from an outbox that other processes fill, direct.py sends a call at once, lines.py writes and
 reads calls as lines of JSON, replay/ sends those that stand in logs. While a test captures calls (testing.py, and
 pytest_plugin.py for its fixtures), each pipeline puts them into the lists of capturing.py instead. checkup/, commands/,
-replay/, sandbox/ and contrib/, which is for frameworks, use the library and are used by nothing in it.
+replay/, sandbox/ and contrib/, which is for frameworks, use the library and are used by
+nothing in it; compat/ is the interface of another library over a tracker.
 """
 
 from __future__ import annotations
