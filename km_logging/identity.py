@@ -61,7 +61,7 @@ class _Binding(NamedTuple):
 _binding: ContextVar[_Binding | None] = ContextVar("km_logging_person", default=None)
 _must_ask: ContextVar[bool] = ContextVar("km_logging_must_ask", default=False)
 
-#: Whether the person of this context must be asked for, which only the log call can do. Each one looks, so it is one C call.
+#: Whether the person of this context must be asked for, which only the log call can do; one C call, since each looks.
 must_ask = _must_ask.get
 
 

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from km_logging.guard import THREAD_NAME, here
+from km_logging.guard import THREAD_NAME, ours
 from km_logging.outbox.line import Line
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Consumer:
                 self._keeper.start()
 
     def _keep(self) -> None:
-        here.ours = True
+        ours.set(True)
         while self._mine and not self._ended.wait(KEEP):
             self.keep()
 

@@ -28,7 +28,6 @@ import os
 import queue
 import socket
 import ssl
-import threading
 import time
 import weakref
 from collections.abc import Mapping
