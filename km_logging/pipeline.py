@@ -92,6 +92,11 @@ class Pipeline:
         return self.calls.pending + self._outbox.lasting
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing is pending here, nor waits to be said."""
+        return self.calls.is_done and not self.pending
+
+    @property
     def at_risk(self) -> int:
         """How many of them end with this process."""
         return self.calls.pending

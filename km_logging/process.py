@@ -23,12 +23,13 @@ from types import FrameType
 from typing import Protocol
 
 from km_logging.deadline import Deadline
+from km_logging.guard import ours
 from km_logging.importing import importing
 from km_logging.ledger import Ledger
 from km_logging.queueing import Mark
 from km_logging.settings import Settings
 
-__all__ = ["arm", "catch_sigterm", "drain_now", "exit_deadline", "watch"]
+__all__ = ["arm", "catch_sigterm", "drain_now", "end", "exit_deadline", "flush", "longest", "watch"]
 
 
 class Renewable(Protocol):
@@ -48,6 +49,10 @@ class Drainable(Protocol):
     @property
     def pending(self) -> int:
         """How many calls are still here."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is pending here, nor waits to be said."""
 
     @property
     def at_risk(self) -> int:
@@ -120,7 +125,7 @@ def arm() -> None:
     _armed = os.getpid()
     multiprocessing = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        sys.modules["multiprocessing.util"].Finalize(None, _at_exit, exitpriority=0)
+        sys.modules["multiprocessing.util"].Finalize(None, end, exitpriority=0)
 
 
 def drain(deadline: Deadline) -> None:
@@ -132,10 +137,30 @@ def drain(deadline: Deadline) -> None:
 
 def drain_now() -> None:
     """Deliver what all trackers hold, within `drain_timeout`: for whoever knows that the process is about to end."""
-    drain(bounded(_longest()))
+    drain(bounded(longest()))
 
 
-def _longest() -> float:
+def longest() -> float:
+def flush(timeout: float | None = None) -> bool:
+    """Wait until nothing that any tracker accepted before is pending here, as `Tracker.flush` does for one.
+
+    Args:
+        timeout: seconds; None: `longest`.
+
+    Returns:
+        True; or False if the time is over, or in a callback of ours, where waiting is impossible.
+    """
+    unfinished = [pipeline for pipeline in list(running) if not pipeline.is_idle]
+    if ours.get():
+        return not unfinished
+    deadline = bounded(longest() if timeout is None else timeout)
+    waiting = [(pipeline, pipeline.begin_flush(hurry=False)) for pipeline in unfinished]
+    done = [pipeline.end_flush(mark, deadline) for pipeline, mark in waiting]
+    return all(done)
+
+
+def longest() -> float:
+    """The longest `drain_timeout` of the trackers in use, in seconds; 0 if there is none."""
     return max((pipeline.settings.drain_timeout for pipeline in list(running)), default=0.0)
 
 
@@ -143,7 +168,7 @@ def _begin_end() -> list[Drainable]:
     """Deliver what can be delivered within the one deadline of the process; returns the pipelines that hold more."""
     global exit_deadline  # noqa: PLW0603 - there is one process
     if exit_deadline is None and running:
-        exit_deadline = Deadline(_longest())
+        exit_deadline = Deadline(longest())
     if exit_deadline is not None:
         drain(exit_deadline)
         for pipeline in list(running):
@@ -151,7 +176,8 @@ def _begin_end() -> list[Drainable]:
     return [pipeline for pipeline in list(running) if pipeline.at_risk]
 
 
-def _at_exit() -> None:
+def end() -> None:
+    """The process ends now: deliver what can be delivered, and say what is lost. For ends that run no `atexit`, too."""
     unfinished = _begin_end()
     say_left(sum(pipeline.at_risk for pipeline in unfinished), unfinished)
 
@@ -242,7 +268,7 @@ def _in_child() -> None:
 
 # Functions run in reverse order: registered with the import, this one comes after those of the application, which may
 # log, and before logging.shutdown. A forked child inherits it.
-atexit.register(_at_exit)
+atexit.register(end)
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
@@ -292,7 +318,7 @@ class _DrainOnSigterm:
     def _go_on(self, number: int, frame: FrameType | None) -> None:
         global exit_deadline  # noqa: PLW0603 - there is one process
         if self._before == signal.SIG_DFL:
-            _at_exit()  # what the main thread has logged meanwhile; nothing else will be asked
+            end()  # what the main thread has logged meanwhile; nothing else will be asked
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif callable(self._before):

@@ -375,7 +375,7 @@ def test_a_tracker_that_starts_while_the_process_ends_does_not_disturb_the_end(m
 
     monkeypatch.setattr(process, "running", {Pipeline()})
     monkeypatch.setattr(process, "exit_deadline", None)
-    process._at_exit()
+    process.end()
 
 
 def test_a_tracker_closed_before_the_end_says_nothing_then(tmp_path):

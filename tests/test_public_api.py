@@ -38,8 +38,8 @@ MODULES = sorted(
     if path.name != "__main__.py"
 )
 
-#: Distributions of the extras, without which some modules cannot be imported.
-EXTRAS = {"click", "jinja2", "rich", "starlette", "uvicorn"}
+#: Distributions of the extras and of hosts, without which some modules cannot be imported.
+EXTRAS = {"click", "jinja2", "rich", "rq", "starlette", "uvicorn"}
 
 
 def test_all_is_complete():
