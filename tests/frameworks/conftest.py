@@ -1,4 +1,4 @@
-"""The examples' applications, copied for each test, and a sandbox for what they track."""
+"""The examples' applications, copied for each test, a sandbox for what they track, and a broker."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from km_logging.sandbox import Sandbox
+from support.redis_server import RedisServer
 from support.web import EXAMPLES, READY
 
 
@@ -24,3 +25,10 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = shutil.copytree(EXAMPLES / request.module.EXAMPLE, tmp_path / "shop")
     (folder / "gunicorn.conf.py").write_text(READY)
     return folder
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[str]:
+    """The address of a Redis server of this test's own."""
+    with RedisServer(tmp_path) as server:
+        yield server.address
