@@ -140,7 +140,6 @@ def drain_now() -> None:
     drain(bounded(longest()))
 
 
-def longest() -> float:
 def flush(timeout: float | None = None) -> bool:
     """Wait until nothing that any tracker accepted before is pending here, as `Tracker.flush` does for one.
 
