@@ -128,7 +128,13 @@ def _places(
         raise click.UsageError("--resume of stdin needs --state PATH, where its place is kept")
     # A pattern such as app.log* finds the files of places as well.
     named = files if state else [name for name in files if _is_file(name) and not name.endswith(SUFFIX)]
-    return {name: PlaceFile(Path(state or name + SUFFIX), job, is_fixed=dry_run) for name in named}
+    places = {name: PlaceFile(Path(state or name + SUFFIX), job, is_fixed=dry_run) for name in named}
+    for name, place in places.items():
+        is_read = state and _is_file(name) and place.path.exists() and place.path.samefile(name)
+        why = f"{place.path} is FILE itself" if is_read else place.objection()
+        if why:
+            raise click.UsageError(f"{why}: move it away, or name a file that is not there yet by --state")
+    return places
 
 
 def _wanted(given: dict[str, Any]) -> Wanted:

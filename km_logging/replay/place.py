@@ -4,19 +4,23 @@ A place is written only once nothing before it can be lost any more, so that a p
 repeats some calls, and leaves none out. Kissmetrics counts a repeated call once.
 
 It counts for the same file and the same job only: for others, a replay begins at the beginning, which costs time but
-nothing else. The file holds neither calls nor the key, and is for its owner only.
+nothing else. The file holds neither calls nor the key, and is for its owner only. No file but one of ours is ever
+replaced or removed.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import secrets
+import stat
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,10 @@ from km_logging.replay.source import HEAD
 __all__ = ["Place", "PlaceFile", "Places"]
 
 VERSION = 1
+
+#: By this member a file of ours is known; none of them is longer than so many bytes.
+_SIGN = "km-logging replay"
+_LONGEST = 4_096
 
 #: How often a place is marked, in seconds, and how many marks there may be.
 MARK_EVERY = 0.2
@@ -50,7 +58,7 @@ class PlaceFile:
     """Keeps the place of one file and job.
 
     Args:
-        path: where; it is replaced by each write.
+        path: where; a place that is there is replaced by each write.
         job: what is done with the file; may hold secrets.
         is_fixed: only look, and write nothing.
     """
@@ -83,16 +91,31 @@ class PlaceFile:
             return f"{self.path} is of another file"
         return place if is_same_job else f"{self.path} is of a replay with other options"
 
+    def objection(self) -> str | None:
+        """Why nothing may be kept here, since something else is; None if there is nothing, or a place."""
+        if _is_taken(self.path, _holds_place):
+            return f"{self.path} is there, and is no place of a replay"
+        # A process that was killed may have left it empty.
+        if _is_taken(self._fresh, lambda content: not content or _holds_place(content)):
+            return f"{self._fresh}, which would be written first, is there, and is no place of a replay"
+        return None
+
+    @property
+    def _fresh(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.new")
+
     def begin(self, head: bytes) -> None:
         """From now on, places in the file that begins with these bytes are kept."""
         self._head = head[:HEAD]
 
     def write(self, place: Place) -> None:
-        """Keep a place; raises OSError if that is impossible."""
+        """Keep a place; raises OSError if that is impossible, or would cost another file."""
         if self._is_fixed:
             return
+        if self.objection():
+            raise FileExistsError(errno.EEXIST, "another file is there")
         kept = {
-            "km-logging replay": VERSION,
+            _SIGN: VERSION,
             "lines": place.lines,
             "bytes": place.bytes,
             "head": _digest(self._head),
@@ -100,7 +123,7 @@ class PlaceFile:
             "salt": self._salt,
             "job": _mark(self._salt, self._job),
         }
-        fresh = self.path.with_name(f"{self.path.name}.new")
+        fresh = self._fresh
         fresh.unlink(missing_ok=True)  # of a process that was killed
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -112,8 +135,8 @@ class PlaceFile:
             raise
 
     def remove(self) -> None:
-        """There is nothing to go on with."""
-        if not self._is_fixed:
+        """There is nothing to go on with; what is no place stays."""
+        if not self._is_fixed and not self.objection():
             self.path.unlink(missing_ok=True)
 
 
@@ -158,6 +181,28 @@ class Places:
         self._forgotten.append(kept)
         self._marks = deque(mark for mark in self._marks if mark[1] is not kept)
         self._last = None
+
+
+def _is_taken(path: Path, is_ours: Callable[[bytes], bool]) -> bool:
+    """Whether a file is there that is none of ours; raises no OSError: where one cannot look, one cannot write."""
+    try:
+        is_regular = stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+    with suppress(OSError):
+        if is_regular:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                return not is_ours(file.read(_LONGEST))
+    return True
+
+
+def _holds_place(content: bytes) -> bool:
+    try:
+        kept = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return type(kept) is dict and _SIGN in kept
 
 
 def _digest(head: bytes) -> str:

@@ -377,11 +377,40 @@ def test_stdin_goes_on_too_if_its_place_is_kept(tmp_path, server):
 
 
 def test_where_no_place_can_be_kept_that_is_said(log, server):
-    place = log.parent / "app.log.km-replay"
-    place.mkdir()
-    done = replay(log, server=server)
+    done = replay(log, "--state", log.parent / "nowhere" / "place", server=server)
     assert done.returncode == 0
-    assert "--state" in done.stderr
+    assert "names a file that can be written" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options", [["--state", "notes.txt"], ["--state", "app.log"], ["--state", "link"], []], ids=str
+)
+@pytest.mark.parametrize("more", [[], ["--resume"], ["--dry-run"]], ids=str)
+def test_no_file_but_a_place_is_replaced_or_removed(options, more, log, server, monkeypatch):
+    """Neither one that --state names by mistake, nor what happens to be called as a place is; nothing is sent."""
+    monkeypatch.chdir(log.parent)
+    for name in ("notes.txt", "app.log.km-replay"):
+        Path(name).write_text("mine")
+    Path("link").symlink_to("nowhere")
+    done = replay("app.log", *options, *more, server=server)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "move it away, or name a file that is not there yet by --state" in " ".join(done.stderr.split())
+    assert [Path(name).read_text() for name in ("notes.txt", "app.log.km-replay")] == ["mine", "mine"]
+    assert log.read_text() == LOG
+    assert Path("link").is_symlink()
+    assert not server.targets
+
+
+def test_a_place_that_is_read_itself_is_not_replaced(log, server):
+    """By whatever name: here it is a hard link."""
+    place, link = log.parent / "place", log.parent / "link"
+    assert replay("--resume", log, "--state", place, server=server).returncode == 0
+    kept = place.read_text()
+    link.hardlink_to(place)
+    done = replay(link, "--state", place, server=server)
+    assert done.returncode == 2
+    assert "is FILE itself" in " ".join(done.stderr.split())
+    assert place.read_text() == kept
 
 
 def _each_once(server: TrackingServer, lines: int, seed: int) -> None:

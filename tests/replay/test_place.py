@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Callable
 
@@ -70,18 +71,44 @@ def test_it_is_its_owners_and_holds_no_secret(kept):
     assert set(json.loads(kept.path.read_text())) >= {"lines", "bytes"}
 
 
-def test_it_is_replaced_whole_and_never_by_way_of_a_link(kept, tmp_path):
+def test_it_is_replaced_whole(kept, tmp_path):
+    fresh = kept.path.with_name(f"{kept.path.name}.new")
+    for left in ("", kept.path.read_text()):
+        fresh.write_text(left)  # by a process that was killed
+        kept.write(Place(9, 99))
+        assert another(kept).find(head_of(HEAD)) == Place(9, 99)
+        assert [path.name for path in tmp_path.iterdir()] == ["app.log.km-replay"]
+
+
+@pytest.mark.parametrize("end", ["", ".new"])
+@pytest.mark.parametrize("content", ["mine", "{}", '["km-logging replay"]', '{"km": "event"}\n', "link", "directory"])
+def test_what_is_no_place_is_neither_replaced_nor_removed_nor_followed(content, end, kept, tmp_path):
+    path = kept.path.with_name(f"{kept.path.name}{end}")
+    path.unlink(missing_ok=True)
     other = tmp_path / "other"
     other.write_text("other")
-    new = kept.path.with_name(f"{kept.path.name}.new")
-    for path in (kept.path, new):
-        path.unlink(missing_ok=True)
+    if content == "directory":
+        path.mkdir()
+    elif content == "link":
         path.symlink_to(other)
-    kept.write(PLACE)
+    else:
+        path.write_text(content)
+    before = path.lstat()
+    assert str(path) in kept.objection()
+    with pytest.raises(FileExistsError):
+        kept.write(PLACE)
+    kept.remove()
+    assert (path.lstat().st_ino, path.lstat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert other.read_text() == "other"
-    assert not kept.path.is_symlink()
-    assert another(kept).find(head_of(HEAD)) == PLACE
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["app.log.km-replay", "other"]
+
+
+def test_a_device_is_no_place_and_stays(tmp_path):
+    """Of a pipe, which is as little a file, nobody waits for the other end."""
+    os.mkfifo(tmp_path / "pipe")
+    kept = PlaceFile(tmp_path / "pipe", "job")
+    assert "is no place" in kept.objection()
+    kept.remove()
+    assert kept.path.is_fifo()
 
 
 def test_one_that_only_looks_changes_nothing(kept):
