@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import MutableMapping
+from dataclasses import replace
 from typing import Any
 
 from km_logging.calls import Call
 from km_logging.errors import ProblemError
 from km_logging.frontend import FrontEnd
 from km_logging.identity import bound_by_structlog, identified, must_ask
-from km_logging.tagging import from_event_dict, is_record, mark, take_event_dict
+from km_logging.settings import Settings
+from km_logging.tagging import Rules, from_event_dict, is_record, mark, take_event_dict
 from km_logging.telling import nested_form, tell
 from km_logging.tracker import Tracker
 from km_logging.wire import encode
@@ -40,6 +42,7 @@ class KissmetricsProcessor(FrontEnd):
         self._join(tracker, settings)
         self._drop = drop
         self._annotate = annotate
+        self._readers_rules = _readers_rules(self._tracker.settings)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._tracker!r}>"
@@ -85,9 +88,15 @@ class KissmetricsProcessor(FrontEnd):
             event_dict["identity"] = call.identity
         told = {name: text for name, text in call.properties.items() if name in event_dict} if is_flat else {}
         event_dict.update(told)
-        # Whoever reads the line has neither this context nor this clock.
-        read = tell(from_event_dict(event_dict, tracker.rules, None, dict, 0.0), tracker.rules)
+        # Whoever reads the line has neither this context nor this clock, and of these settings only the fields' names.
+        rules = self._readers_rules
+        read = tell(from_event_dict(event_dict, rules, None, dict, 0.0), rules)
         alike = read.call is not None and not read.problems and encode(read.call) == encode(call)
-        alike = alike and not is_record(event_dict)
-        if not is_flat or not alike or call.properties.keys() - dict(tracker.rules.defaults) - told.keys():
+        if not is_flat or not alike or is_record(event_dict) or call.properties.keys() - told.keys():
             event_dict[self._tag] = mark(nested_form(call), tracker.address)
+
+
+def _readers_rules(settings: Settings) -> Rules:
+    """The rules of a replay that was told no more than what the fields are called."""
+    said = {name: getattr(settings, name) for name in ("api_key", "endpoint", "tag", "person_field")}
+    return Rules(replace(Settings.resolve({"mode": "off"}, {}), **said))

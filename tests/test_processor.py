@@ -565,6 +565,15 @@ def test_annotate_writes_the_person_under_person_field(told):
     assert "person" not in annotated
 
 
+def test_what_the_settings_withheld_stays_withheld_whoever_reads_the_line(told):
+    """The line holds it, but a reader who does not know `include` must not take it for a part of the call."""
+    for withholding in ({"include": ["plan"]}, {"exclude": ["pw"]}, {"value_limit": 5}):
+        call, line, _annotated = told(**withholding).log({**EVENT, "plan": "pro", "pw": "hunter2"})
+        assert call is not None
+        assert call.properties == {"plan": "pro"}
+        assert_reads_as(call, line, Rules(Settings.resolve({"api_key": "key"}, {})))
+
+
 def test_annotate_leaves_alone_what_is_no_call_or_is_refused(told):
     one = told()
     for event_dict in (

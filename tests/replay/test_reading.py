@@ -318,6 +318,8 @@ class Live:
         given = {"api_key": "key", "endpoint": "http://127.0.0.1:9", **given}
         self.tracker = km.Tracker(before_send=self._withhold, **given)
         self.reading = Reading(self.tracker.rules)
+        names = {name: given[name] for name in ("api_key", "tag", "person_field") if name in given}
+        self.plain_reading = Reading(Rules(Settings.resolve(names, {})))
 
     def _withhold(self, call: Call) -> None:
         self.calls.append(call)
@@ -342,11 +344,12 @@ class Live:
         logger.addHandler(km.KissmetricsHandler(tracker=self.tracker))
         logger.addHandler(writing)
 
-    def assert_reads_again(self) -> None:
-        """Each line tells the very request that its log call told."""
+    def assert_reads_again(self, *, plainly: bool = False) -> None:
+        """Each line tells the very request that its log call told; ``plainly`` without the application's settings."""
         assert self.tracker.flush(HANG)
         assert self.calls
-        read_again = [call_of(line, self.reading) for line in self.written.getvalue().splitlines()]
+        reading = self.plain_reading if plainly else self.reading
+        read_again = [call_of(line, reading) for line in self.written.getvalue().splitlines()]
         assert [_sent(call) for call in read_again] == [_sent(call) for call in self.calls]
 
 
@@ -409,14 +412,35 @@ def test_a_line_of_structlog_reads_again_as_the_same_call(stamper, live):
     one.assert_reads_again()
 
 
-@given(event_dict=event_dicts(), is_bound=st.booleans())
-@example(event_dict={"event": "x", "km": "set", "person": "bob", "message": "m", "created": 1}, is_bound=False)
-@example(event_dict={"event": "x", "km": "event", "person": "bob", "msg": "m", "levelname": "l"}, is_bound=False)
-@example(event_dict={"km": "set", "person": "bob", "message": "m"}, is_bound=False)
+#: Settings that change what is told, each of an application of its own.
+TELLING = [
+    {},
+    {"properties": {"plan": "free"}, "exclude": ["geo.city"]},
+    {"include": ["plan"]},
+    {"include": ["geo.city", "tags"], "properties": {"environment": "test"}},
+    {"exclude": ["plan", "geo"]},
+    {"value_limit": 3},
+]
+
+
+@given(event_dict=event_dicts(), is_bound=st.booleans(), which=st.integers(0, len(TELLING) - 1))
+@example(event_dict={"event": "x", "km": "set", "person": "bob", "message": "m", "created": 1}, is_bound=False, which=1)
+@example(
+    event_dict={"event": "x", "km": "event", "person": "bob", "msg": "m", "levelname": "l"}, is_bound=False, which=1
+)
+@example(event_dict={"km": "set", "person": "bob", "message": "m"}, is_bound=False, which=1)
+@example(event_dict={**FLAT, "event": "x", "pw": "hunter2"}, is_bound=False, which=2)
+@example(event_dict={**FLAT, "event": "x", "geo": {"city": "Rome", "zip": "1"}}, is_bound=False, which=3)
+@example(event_dict={**FLAT, "event": "x"}, is_bound=False, which=3)
+@example(event_dict={**FLAT, "event": "x", "geo": {"city": "Rome"}}, is_bound=True, which=4)
+@example(event_dict={**FLAT, "event": "x", "pw": "hunter2"}, is_bound=False, which=5)
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_was_sent_and_what_a_replay_would_send_are_the_same_calls(annotating, event_dict, is_bound):
-    """For every line that was written with `annotate`, whoever was identified, whatever was bound or is a default."""
-    one = annotating
+def test_what_was_sent_and_what_a_replay_would_send_are_the_same_calls(annotating, event_dict, is_bound, which):
+    """For every line that was written with `annotate`, whoever was identified, whatever was bound or is a setting.
+
+    A replay need not know these settings: what they withheld stays withheld.
+    """
+    one = annotating[which]
     one.calls.clear()
     one.written.truncate(0)
     one.written.seek(0)
@@ -427,13 +451,15 @@ def test_what_was_sent_and_what_a_replay_would_send_are_the_same_calls(annotatin
             event_dict = processor(None, "info", event_dict)
     one.written.write(event_dict)
     one.assert_reads_again()
+    one.assert_reads_again(plainly=True)
 
 
 @pytest.fixture(scope="module")
-def annotating() -> Iterator[Live]:
-    one = Live(properties={"plan": "free"}, exclude=["geo.city"])
-    yield one
-    one.tracker.close()
+def annotating() -> Iterator[list[Live]]:
+    made = [Live(**given) for given in TELLING]
+    yield made
+    for one in made:
+        one.tracker.close()
 
 
 def test_without_annotate_the_line_knows_no_context(live):
