@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,10 +17,14 @@ from km_logging import lines, wire
 from km_logging.addresses import OutboxAddress
 from km_logging.calls import Call
 from km_logging.commands import options
+from km_logging.commands.output import output as to_write
 from km_logging.commands.terminal import console, printable
 from km_logging.outbox.store import Row, opened
 
 __all__ = ["outbox"]
+
+#: How the names of an outbox's own files end; SQLite makes all but the first and the last.
+FILE_ENDS = ("", "-wal", "-shm", "-journal", "-lock")
 
 _DEAD = click.option("--dead", is_flag=True, help="Only calls that the server refused for their own sake.")
 
@@ -106,16 +108,19 @@ def export(outbox: OutboxAddress, form: str, output: str | None, *, dead: bool) 
     r"""Write the calls as lines of JSON; they stay in the outbox.
 
     The format kissmetrics is for uploading a backlog by hand, the format calls for km-logging send; km-logging replay
-    reads both. Whatever is sent again is counted once, since it has its time.
+    reads both. Whatever is sent again is counted once, since it has its time. A FILE that is there already is replaced
+    once all is written.
 
     \b
     Examples:
       km-logging outbox export -o calls.json sqlite:////var/lib/app/km.db
       km-logging outbox export --format calls --dead sqlite:///km.db
     """
+    if output is not None:
+        _refuse_outbox(outbox, Path(output))
     write = lines.call_line if form == "calls" else lines.import_line
     damaged = lacking = 0
-    with opened(outbox) as file, _private(output) as stream:
+    with opened(outbox) as file, to_write(output) as stream:
         for row in file.each(dead=dead or None):
             call = _call(row)
             if call is None:
@@ -175,16 +180,12 @@ def _calls(count: int) -> str:
     return f"{count:,} call{'' if count == 1 else 's'}"
 
 
-@contextmanager
-def _private(path: str | None) -> Iterator[TextIO]:
-    """A file that nobody else can read, new or not; stdout for None."""
-    if path is None:
-        yield sys.stdout
-        return
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            os.fchmod(file.fileno(), 0o600)
-        yield file
+def _refuse_outbox(address: OutboxAddress, output: Path) -> None:
+    """Its own files are what an export would destroy."""
+    for own in (Path(f"{address.path}{end}") for end in FILE_ENDS if address.kind == "sqlite"):
+        is_same = own.exists() and output.exists() and own.samefile(output)
+        if is_same or os.path.realpath(own) == os.path.realpath(output):
+            raise click.BadParameter(f"{output} is the outbox itself: name another file", param_hint="--output")
 
 
 def _call(row: Row) -> Call | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sqlite3
+import subprocess
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import km_logging as km
-from support.commands import km_logging, largest, running
+from support.commands import ENTRY, km_logging, largest, running
 from support.tracking import GUARD, KEY, people
 
 
@@ -110,6 +113,67 @@ def test_a_file_that_cannot_be_written_is_said(outbox, tmp_path):
         f"km-logging: {tmp_path}/nowhere/calls: No such file or directory: "
         "check the path, its permissions and the disk\n"
     )
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal", "-lock"])
+def test_the_outbox_is_not_overwritten_by_its_own_export(outbox, tmp_path, end):
+    """Nor one of the files beside it, there or not, by whatever name: that would lose every call in it."""
+    with closing(sqlite3.connect(tmp_path / "km.db")) as reader:  # with which the files beside it are there
+        assert reader.execute("SELECT count(*) FROM calls").fetchone() == (3,)
+        (tmp_path / "link").symlink_to(tmp_path / f"km.db{end}")
+        names = [f"{tmp_path}/km.db{end}", f"{tmp_path}/../{tmp_path.name}/km.db{end}", f"{tmp_path}/link"]
+        if (tmp_path / f"km.db{end}").exists():
+            (tmp_path / "same").hardlink_to(tmp_path / f"km.db{end}")
+            names.append(f"{tmp_path}/same")
+        for name in names:
+            done = km_logging("outbox", "export", "-o", name, outbox)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert f"{name} is the outbox itself: name another file" in done.stderr.replace("\n", " ")
+    assert json.loads(km_logging("outbox", "status", outbox, "--json").stdout)["waiting"] == 3
+
+
+def test_a_file_is_replaced_for_its_owner_only(outbox, tmp_path):
+    """Whoever could read the one before cannot read this one; a link goes on leading to it."""
+    (tmp_path / "calls").write_text("old")
+    (tmp_path / "calls").chmod(0o644)
+    (tmp_path / "link").symlink_to("calls")
+    done = km_logging("outbox", "export", "-o", f"{tmp_path}/link", outbox)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()] == IMPORTED
+    assert (tmp_path / "calls").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "link").is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} <= {"calls", "link", "km.db", "km.db-lock"}
+
+
+def test_an_export_that_ends_early_leaves_the_one_before(outbox, tmp_path):
+    """Here by a limit of the size of files; nothing half is left behind."""
+    km_logging("outbox", "export", "-o", f"{tmp_path}/calls", outbox)
+    before, names = (tmp_path / "calls").read_bytes(), {path.name for path in tmp_path.iterdir()}
+    with km.Tracker(outbox=outbox, deliver=False) as tracker:
+        for number in range(200):
+            tracker.set("bob", timestamp=1_262_304_000 + number, text="x" * 500)
+    command = [ENTRY, "outbox", "export", "-o", f"{tmp_path}/calls", outbox]
+    limited = ["sh", "-c", f"ulimit -f 64; trap '' XFSZ; exec {shlex.join(command)}"]
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert (tmp_path / "calls").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_what_is_no_file_is_written_as_it_is(outbox, tmp_path):
+    """A pipe with a name, and stdout by its name, where it adds to a file."""
+    os.mkfifo(tmp_path / "pipe")
+    with running("outbox", "export", "-o", f"{tmp_path}/pipe", outbox) as process:
+        lines = (tmp_path / "pipe").read_text().splitlines()
+        assert process.wait(GUARD) == 0
+    assert [json.loads(line) for line in lines] == IMPORTED
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "log").write_text("before\n")
+    with (tmp_path / "log").open("a") as log:
+        subprocess.run([ENTRY, "outbox", "export", "-o", "/dev/stdout", outbox], stdout=log, timeout=60, check=True)
+    first, *lines = (tmp_path / "log").read_text().splitlines()
+    assert (first, [json.loads(line) for line in lines]) == ("before", IMPORTED)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
