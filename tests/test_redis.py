@@ -6,6 +6,7 @@ import gc
 import math
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -510,6 +511,21 @@ def _fails(*_):
     raise OutboxError("no", "yes")
 
 
+def test_who_was_about_to_end_and_goes_on_delivers_what_others_put_again(start, monkeypatch):
+    """After a while; until then only what was put before, by itself."""
+    one, two = start(), start(delivers=False)
+    one.put("own")
+    one.outbox.stop_at_last()
+    assert one.claimed() == ["own"]
+    two.put("another's")
+    one.outbox.look()
+    assert one.claimed() == []
+    monkeypatch.setattr(redis, "RESUME", 0.0)
+    one.outbox.stop_at_last()
+    one.outbox.look()
+    assert one.claimed() == ["another's"]
+
+
 # What is said.
 
 
@@ -647,3 +663,15 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
     with pytest.raises(km.MissingExtraError, match=r"pip install 'km_logging\[redis\]'"):
         km.Tracker(outbox="redis://127.0.0.1:9")
     km.Tracker(outbox="redis://127.0.0.1:9", mode="print").close()
+
+
+def test_a_package_that_cannot_be_imported_is_a_problem(start, monkeypatch):
+    """Not the end of the thread that takes the calls: they wait in memory."""
+    monkeypatch.setitem(sys.modules, "km_logging.outbox.stream", None)
+    bench = start(delivers=False)
+    bench.put("a")
+    assert "redis-py cannot be imported" in said(bench)
+    assert "pip install" in said(bench)
+    monkeypatch.undo()
+    bench.mend()
+    assert bench.handed_over == 1

@@ -19,6 +19,7 @@ import km_logging as km
 from km_logging.errors import OutboxError, SettingsError
 from km_logging.relay import Relay
 from km_logging.settings import Settings
+from support.redis_server import RedisServer
 from support.servers import Reply, TrackingServer, refused
 from support.tracking import GUARD, KEY, Answers, eventually, people
 
@@ -214,6 +215,28 @@ def test_the_command_delivers_until_it_is_told_to_stop(outbox, server, number):
         process.send_signal(number)
         out, err = process.communicate(timeout=GUARD)
     assert (process.returncode, out, err) == (0, "2 delivered, 0 left.\n", "")
+
+
+def test_a_clean_stop_needs_no_redis(tmp_path, server):
+    """What was delivered is said, and that nobody knows what is left."""
+    with RedisServer(tmp_path) as redis_server:
+        fill(redis_server.address, "ann")
+        with running("relay", redis_server.address, endpoint=server.endpoint) as process:
+            server.wait(1)
+            with redis_server.client() as client:
+                eventually(lambda: client.xlen("km") == 0)
+            redis_server.kill()
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=GUARD)
+    assert (process.returncode, out) == (0, "1 delivered.\n")
+    assert "cannot be reached" in err
+    assert "Traceback" not in err
+
+
+def test_a_relay_needs_a_key(redis_server):
+    """Also where the applications that share its environment need none."""
+    with pytest.raises(SettingsError, match="KM_API_KEY"):
+        Relay(Settings.resolve({"outbox": redis_server.address}, {}))
 
 
 def test_once_leaves_the_work_to_the_process_that_delivers(path, server):
