@@ -43,6 +43,8 @@ class Web:
 
     def __init__(self, folder: Path, command: str, sandbox: Sandbox, **variables: object) -> None:
         self.sandbox = sandbox
+        found = re.search(r"^gunicorn .*?(?:--workers (\d+)|$)", command)
+        self._gunicorns = int(found[1] or 1) if found else 0
         self._log = folder / "server.log"
         # Bound and not listening, it keeps the port for a server that listens for itself.
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=512) if "{fd}" in command else _reserved()
@@ -100,8 +102,14 @@ class Web:
         os.killpg(self._process.pid, signal.SIGINT)
 
     def settle(self) -> None:
-        """Wait until every worker that gunicorn has forked is ready."""
-        eventually(lambda: self.log.count("Ready") >= self.log.count("Booting worker"), "the workers")
+        """Wait until as many of gunicorn's workers as there should be are ready, and none of them is about to go."""
+        eventually(lambda: not self._gunicorns or self._is_calm(), "the workers")
+
+    def _is_calm(self) -> bool:
+        says = r"\[(\d+)\] \[INFO\] "
+        moments = ("Booting worker", "Ready", "Autorestarting", "Worker exiting")
+        booted, ready, retiring, gone = ({*re.findall(says + moment, self.log)} for moment in moments)
+        return booted == ready and len(ready) == self._gunicorns + len(gone) and retiring <= gone
 
     def stop(self) -> None:
         """Have it stop as its operator does, and wait until it has."""
