@@ -65,9 +65,17 @@ class Showing:
 
     def problem(self, where: str, problem: Problem) -> None:
         """Show the first ones of each kind."""
-        self._shown[problem.kind] += 1
-        if self._shown[problem.kind] <= MOST_SHOWN:
-            click.echo(printable(f"{where}: {problem}"), err=True)
+        self._show(problem.kind, f"{where}: {problem}")
+
+    def rejected(self, where: str, what: str) -> None:
+        """Show the first ones, with what would keep them."""
+        remedy = "with --into sqlite:///km.db and a relay such calls are kept, to look at and to try again"
+        self._show("rejected", f"{where}: the server refused {what}, which is not delivered: {remedy}")
+
+    def _show(self, kind: str, text: str) -> None:
+        self._shown[kind] += 1
+        if self._shown[kind] <= MOST_SHOWN:
+            click.echo(printable(text), err=True)
 
     def say_rest(self) -> None:
         """Say how many problems were not shown."""

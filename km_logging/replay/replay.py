@@ -15,12 +15,13 @@ from km_logging.ledger import Stats
 from km_logging.problems import FormattedNames
 from km_logging.replay.place import Place, PlaceFile, Places
 from km_logging.replay.reading import Passed, Reading
-from km_logging.replay.sinks import Sink
+from km_logging.replay.sinks import Located, Sink
 from km_logging.replay.source import FAULTS, Block, Source
 from km_logging.replay.terms import BrokenOffError, Counts, Stop, Wanted, Watch
 from km_logging.settings import Settings
 from km_logging.tagging import Rules
 from km_logging.telling import tell
+from km_logging.wire import decode
 
 __all__ = ["Replay"]
 
@@ -203,7 +204,11 @@ class Replay:
             return None
         self._count(call, where)
         self._sink.ledger.taken.add()
-        return self._intake.request(call, lambda problem: self._note(where, problem))
+        request = self._intake.request(call, lambda problem: self._note(where, problem))
+        if request is not None:
+            request = Located(request)
+            request.where = where
+        return request
 
     def _count(self, call: Call, where: str) -> None:
         self.counts.calls += 1
@@ -245,8 +250,16 @@ class Replay:
             self._keep_places()
             self._watch.tick(self)
 
+    def _say_rejected(self) -> None:
+        for request in self._sink.rejected():
+            call = decode(request)
+            what = f"the event {brief(call.name)}" if call.kind == "event" else f"a {call.kind} call"
+            self._watch.rejected(getattr(request, "where", ""), what)
+
     def _keep_places(self) -> None:
-        for kept, place in self._places.settled():
+        settled = self._places.settled()
+        self._say_rejected()  # before a place goes past them
+        for kept, place in settled:
             if self.has_given_up:  # asked after the marks: what expired lets them be done as well
                 return
             try:

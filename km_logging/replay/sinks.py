@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -15,13 +16,13 @@ from km_logging.deadline import Deadline
 from km_logging.delivery import Delivery
 from km_logging.errors import OutboxError
 from km_logging.ledger import Ledger
-from km_logging.outbox import make_outbox
+from km_logging.outbox import Entry, make_outbox
 from km_logging.outbox.memory import MemoryOutbox
 from km_logging.queueing import Mark
 from km_logging.senders import make_sender
 from km_logging.settings import Settings
 
-__all__ = ["Nowhere", "Sending", "Sink", "Storing"]
+__all__ = ["Located", "Nowhere", "Sending", "Sink", "Storing"]
 
 #: How many calls may wait to be sent, or be under way.
 ROOM = 2_000
@@ -29,6 +30,17 @@ ROOM = 2_000
 #: How long to wait for an outbox that cannot be used for the time being, and how often to look, in seconds.
 PATIENCE = 10.0
 LOOK = 0.05
+
+
+class Located(str):
+    """A request that says where its call stands.
+
+    Attributes:
+        where: file and line.
+    """
+
+    __slots__ = ("where",)
+    where: str
 
 
 class Sink(Protocol):
@@ -49,6 +61,9 @@ class Sink(Protocol):
     def mark(self) -> Mark:
         """A mark behind everything that was put."""
 
+    def rejected(self) -> Sequence[str]:
+        """The requests that the server refused for their own sake, each once."""
+
     def close(self) -> None:
         """End; what is not done is given up."""
 
@@ -67,6 +82,9 @@ class Nowhere:
 
     def mark(self) -> Mark:  # noqa: D102
         return _done()
+
+    def rejected(self) -> Sequence[str]:  # noqa: D102
+        return ()
 
     def close(self) -> None:
         """Nothing is open."""
@@ -108,6 +126,9 @@ class Storing:
     def mark(self) -> Mark:  # noqa: D102
         return _done()
 
+    def rejected(self) -> Sequence[str]:  # noqa: D102
+        return ()
+
     def close(self) -> None:  # noqa: D102
         self._outbox.close()
 
@@ -125,9 +146,10 @@ class Sending:
         self._settings = settings
         self._room = threading.Condition()  # guards _pending
         self._pending = 0
+        self._outbox = _Waiting(self.ledger, self._left)
         self._delivery = Delivery(
             settings,
-            outbox=MemoryOutbox(self.ledger, self._left),
+            outbox=self._outbox,
             make_sender=lambda: make_sender(settings),
             ledger=self.ledger,
             left=self._left,
@@ -155,9 +177,25 @@ class Sending:
         self._delivery.reached(mark)
         return mark
 
+    def rejected(self) -> Sequence[str]:  # noqa: D102
+        found = self._outbox.buried
+        return [found.popleft() for _ in range(len(found))]
+
     def close(self) -> None:  # noqa: D102
         self._delivery.finish(Deadline(0))
         self._delivery.close()
+
+
+class _Waiting(MemoryOutbox):
+    """Remembers what the server refused, until it is asked; one thread appends, another takes."""
+
+    def __init__(self, ledger: Ledger, left: Callable[[int], None]) -> None:
+        super().__init__(ledger, left)
+        self.buried: deque[str] = deque()
+
+    def bury(self, entry: Entry) -> None:
+        self.buried.append(entry.request)
+        self.settle(entry)
 
 
 def _done() -> Mark:

@@ -81,6 +81,9 @@ class Watch(Protocol):
     def problem(self, where: str, problem: Problem) -> None:
         """A line could not be told, or not whole; ``where`` names file and line."""
 
+    def rejected(self, where: str, what: str) -> None:
+        """The server refused a call for its own sake, and it is given up; ``what`` is its kind, or an event's name."""
+
     def note(self, where: str, text: str) -> None:
         """Something else that should be known of a file."""
 

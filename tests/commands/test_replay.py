@@ -289,10 +289,24 @@ def test_a_server_that_cannot_be_reached_is_said_and_nothing_is_lost(log, server
     assert len(set(server.targets)) == 4
 
 
-def test_calls_that_the_server_refuses_are_counted(log):
+@pytest.mark.parametrize("transport", ["requests", "curl"])
+def test_calls_that_the_server_refuses_are_counted_and_named_with_file_and_line(transport, log):
+    """And with what would keep them, but not with the person, nor any value."""
     with TrackingServer(Answers(**{"ann@example.com": [Reply(400)] * 3})) as server:
-        done = replay(log, "--json", server=server)
+        done = replay(log, "--json", "--transport", transport, server=server)
     assert (done.returncode, told(done)["dropped"], told(done)["delivered"]) == (1, {"rejected": 1}, 3)
+    assert f"{log}:1: the server refused the event 'Signed Up'" in done.stderr
+    assert "--into sqlite:///km.db" in done.stderr
+    assert not re.search("ann@|gold", done.stderr)
+
+
+def test_of_many_calls_that_the_server_refuses_a_few_are_named(log):
+    log.write_text(LOG.splitlines(keepends=True)[0] * 20)
+    with TrackingServer(Answers(Reply(400))) as server:
+        done = replay(log, "--quiet", server=server)
+    assert done.returncode == 1
+    assert done.stderr.count("refused the event") == 5
+    assert "15 more of the kind rejected." in done.stderr
 
 
 def test_of_a_damaged_file_the_beginning_is_sent(tmp_path, server):

@@ -41,10 +41,14 @@ class Noted:
     def __init__(self, on_tick: Callable[[Replay], None] = lambda _: None) -> None:
         self.problems: list[tuple[str, str]] = []
         self.notes: list[tuple[str, str]] = []
+        self.refused: list[tuple[str, str]] = []
         self.tick = on_tick
 
     def problem(self, where: str, problem: Problem) -> None:
         self.problems.append((where, problem.kind))
+
+    def rejected(self, where: str, what: str) -> None:
+        self.refused.append((where, what))
 
     def note(self, where: str, text: str) -> None:
         self.notes.append((where, text))
@@ -202,13 +206,15 @@ def test_a_rate_bounds_the_calls_a_second(tmp_path):
 
 
 def test_calls_that_the_server_refuses_are_given_up_and_the_others_go_on(tmp_path):
-    """They would be refused again, so the place goes past them."""
+    """They would be refused again, so the place goes past them, once they were named."""
+    watch = Noted()
     with TrackingServer(Answers(bob=[Reply(400)] * 3)) as server:
         path = log_of(tmp_path, lines("ann", "bob", "eve"))
-        replay = replay_of(sending(server))
+        replay = replay_of(sending(server), watch)
         read(replay, path, kept_of(path))
         assert replay.finish()
     assert replay.stats().dropped == {"rejected": 1}
+    assert watch.refused == [("app.log:2", "the event 'Signed Up'")]
     assert set(people(server)) == {"ann", "bob", "eve"}
     assert place_in(path) == Place(3, path.stat().st_size)
 
