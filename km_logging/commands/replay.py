@@ -114,7 +114,9 @@ def replay(files: tuple[str, ...], *, dry_run: bool, resume: bool, into: str | N
         _print(told, into, dry_run=dry_run)
     if not is_complete:
         click.echo(_how_to_go_on(replaying, settings), err=True)
-    is_wrong = not is_complete or told["untold"] or any(told["dropped"].get(reason) for reason in _FAILURES)
+    is_wrong = (
+        not is_complete or told["untold"] or told["lost"] or any(told["dropped"].get(reason) for reason in _FAILURES)
+    )
     sys.exit(1 if is_wrong else 0)
 
 
@@ -225,6 +227,7 @@ def _told(replaying: Replay, seconds: float, *, is_complete: bool) -> dict[str, 
         "passed_over": counts.passed_over,
         "broken": counts.broken,
         "too_long": counts.too_long,
+        "lost": counts.lost,
         "unwanted": counts.unwanted,
         "untold": counts.untold,
         "calls": counts.calls,

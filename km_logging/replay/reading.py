@@ -78,6 +78,8 @@ class Reading:
     def __init__(self, rules: Rules, time_field: str | None = None) -> None:
         self._rules = rules
         self._time_field = time_field
+        tags = {rules.tag.encode("utf-8", "surrogatepass"), json.dumps(rules.tag)[1:-1].encode()}
+        self._tagged = re.compile(rb'"(?:%s)"\s*:\s*["{]' % b"|".join(map(re.escape, sorted(tags))))
         self._signs = sorted({sign for key in (rules.tag, "_p", "call") for sign in _signs(key)})
 
     def candidates(self, block: bytes) -> Iterator[Line]:
@@ -108,6 +110,22 @@ class Reading:
             return Passed.NO_CALL
         snapshot = self._snapshot(fields)
         return Passed.NO_CALL if snapshot is None else self._told(snapshot)
+
+    def seems_tagged(self, part: bytes) -> bool:
+        """Whether the tag of a call stands in a part of a line that cannot be read: a text or an object follows it."""
+        return self._tagged.search(part) is not None
+
+    def damage(self, line: bytes) -> Problem | None:
+        """What is wrong with a candidate that is no JSON; None if it seems to be no call, or to be unfinished."""
+        is_object = line.removeprefix(_BOM).lstrip()[:1] == b"{"
+        if not line.endswith(b"\n") or not (is_object or self.seems_tagged(line)):
+            return None
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            remedy = "convert the file, such as by `iconv -f LATIN1 -t UTF-8`, and have it written in UTF-8"
+            return Problem("bad_line", "the line is no UTF-8, so that its call is not read", remedy)
+        return Problem("bad_line", "the line is no JSON, so that its call is not read", "mend it: one object a line")
 
     def _snapshot(self, fields: dict[str, Any]) -> Snapshot | None:
         rules = self._rules

@@ -16,7 +16,7 @@ from km_logging.problems import FormattedNames
 from km_logging.replay.place import Place, PlaceFile, Places
 from km_logging.replay.reading import Passed, Reading
 from km_logging.replay.sinks import Located, Sink
-from km_logging.replay.source import FAULTS, Block, Source
+from km_logging.replay.source import FAULTS, LONGEST_LINE, Block, Source
 from km_logging.replay.terms import BrokenOffError, Counts, Stop, Wanted, Watch
 from km_logging.settings import Settings
 from km_logging.tagging import Rules
@@ -35,6 +35,9 @@ TICK = 0.1
 #: How many names of events are counted one by one.
 MOST_NAMES = 1_000
 OTHER_NAMES = "(other names)"
+
+#: What begins as text in UTF-16 or UTF-32 does: its byte order mark, or an object without one.
+_WIDE = (b"\xff\xfe", b"\xfe\xff", b"{\0", b"\0{")
 
 
 class Replay:
@@ -124,9 +127,12 @@ class Replay:
         """
         self.name = source.name
         try:
+            if source.first().startswith(_WIDE):
+                self._lose(f"{source.name}:1", _is_wide())
+                return
             place = self._begin(source, kept, resumes=resumes)
             done = source.done
-            for block in source.blocks():
+            for block in source.blocks(self._reading.seems_tagged):
                 self._span, self._part, done = (done, source.done), 0.0, source.done
                 found = self._read_block(block, place, source.name, kept)
                 if found is None:
@@ -161,6 +167,8 @@ class Replay:
     def _read_block(self, block: Block, place: Place, name: str, kept: PlaceFile | None) -> Place | None:
         """Take the calls of a block; returns the place behind it, or None if the replay is over."""
         self.counts.too_long += block.skipped > 0
+        if block.is_wanted:
+            self._lose(f"{name}:{place.lines + 1}", _is_too_long())
         begin = Place(place.lines + (block.skipped > 0), place.bytes + block.skipped)
         before = self.counts.lines - place.lines
         # Whoever writes it may not be done with a line that has no end yet: it is read, but the place stays before it.
@@ -190,7 +198,11 @@ class Replay:
         """The request of a line; None if it tells no call that is wanted."""
         told = self._reading.tell(line)
         if isinstance(told, Passed):
-            self.counts.broken += told is Passed.NO_JSON and line.lstrip()[:1] == b"{"
+            if told is Passed.NO_JSON:
+                self.counts.broken += line.lstrip()[:1] == b"{"
+                problem = self._reading.damage(line)
+                if problem is not None:
+                    self._lose(f"{name}:{number}", problem)
             return None
         call = told.call
         if call is not None and not self._wanted.holds(call):
@@ -220,6 +232,10 @@ class Replay:
             message = f"many event names differ only in digits, such as {brief(call.name)}"
             remedy = "have the formatter write `msg`, the text as it was logged, or log a constant text"
             self._note(where, Problem("formatted_name", message, remedy, call))
+
+    def _lose(self, where: str, problem: Problem) -> None:
+        self.counts.lost += 1
+        self._note(where, problem)
 
     def _note(self, where: str, problem: Problem) -> None:
         self.counts.problems[problem.kind] += 1
@@ -289,6 +305,16 @@ class Replay:
         self._keep_places()
         self._sink.close()
         return is_done and not self._stop.is_asked and not self.counts.faults
+
+
+def _is_wide() -> Problem:
+    remedy = "convert it, such as by `iconv -f UTF-16 -t UTF-8`, and have it written in UTF-8"
+    return Problem("bad_line", "the file is UTF-16, of which nothing is read", remedy)
+
+
+def _is_too_long() -> Problem:
+    message = f"the line has more than {LONGEST_LINE:,} bytes, so that its call is not read"
+    return Problem("bad_line", message, "cut it to the fields of the call, and send that by `km-logging replay -`")
 
 
 def _said(error: BaseException) -> str:

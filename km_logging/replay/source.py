@@ -23,6 +23,9 @@ LONGEST_LINE = 1_048_576
 #: By so many of its first bytes one file is told from another.
 HEAD = 4_096
 
+#: How much of it is looked at twice, so that nothing is cut in two, in bytes.
+_SEAM = 1_024
+
 #: What may be wrong in the middle of a file.
 FAULTS = (OSError, EOFError, zlib.error)
 
@@ -36,10 +39,12 @@ class Block(NamedTuple):
     Attributes:
         text: whole lines; only the last one of a file may lack its end.
         skipped: bytes of a line before them that is too long; 0 if there is none.
+        is_wanted: whether something that is looked for stands in that line.
     """
 
     text: bytes
     skipped: int = 0
+    is_wanted: bool = False
 
 
 class Source:
@@ -108,25 +113,28 @@ class Source:
             self._bytes, self._ahead = None, b""
         return not count
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield the lines, as soon as they are there."""
-        rest, skipped = b"", 0
+    def blocks(self, wanted: Callable[[bytes], object] = lambda _: False) -> Iterator[Block]:
+        """Yield the lines, as soon as they are there; ``wanted`` looks at what is passed over, part by part."""
+        rest, skipped, is_wanted = b"", 0, False
+        seam = b""  # the end of the last part that was passed over
         while chunk := self._ahead or self._read():
             self._ahead = b""
             cut = chunk.rfind(b"\n") + 1
             if not cut:
                 rest += chunk
                 if len(rest) > LONGEST_LINE or skipped:
-                    rest, skipped = b"", skipped + len(rest)
+                    is_wanted = is_wanted or bool(wanted(seam + rest))
+                    seam, rest, skipped = rest[-_SEAM:], b"", skipped + len(rest)
                 continue
             text, rest = rest + chunk[:cut], chunk[cut:]
             if skipped or text.find(b"\n") > LONGEST_LINE:
                 after = text.find(b"\n") + 1
+                is_wanted = is_wanted or bool(wanted(seam + text[:after]))
                 text, skipped = text[after:], skipped + after
-            yield Block(text, skipped)
-            skipped = 0
+            yield Block(text, skipped, is_wanted)
+            skipped, is_wanted, seam = 0, False, b""
         if rest or skipped:
-            yield Block(rest, skipped)
+            yield Block(rest, skipped, is_wanted)
 
     def _read(self) -> bytes:
         stream = self._opened()

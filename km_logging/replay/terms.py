@@ -53,7 +53,8 @@ class Counts:
         unwanted: how many told another one.
         untold: how many were tagged and told none, for one of the `problems`.
         broken: how many of those that are passed over seemed to be tagged, but are no JSON.
-        too_long: how many were not looked at.
+        too_long: how many were too long to be read.
+        lost: how many of these two hold a call all the same, as far as one can see; unfinished lines are none.
         problems: kind of problem to count, also of properties that were left out.
         names: kind and name of calls to count.
         faults: how many files could not be read to the end.
@@ -65,6 +66,7 @@ class Counts:
     untold: int = 0
     broken: int = 0
     too_long: int = 0
+    lost: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     names: Counter[tuple[str, str]] = field(default_factory=Counter)
     faults: int = 0

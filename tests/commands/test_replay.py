@@ -91,6 +91,19 @@ def test_a_tagged_line_that_cannot_be_told_is_reported_with_file_and_line_and_no
         assert hidden not in said + done.stdout
 
 
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [("latin-1", "app.log:2: the line is no UTF-8"), ("utf-16", "app.log:1: the file is UTF-16")],
+)
+def test_a_log_in_another_encoding_is_no_success(encoding, said, log, server):
+    log.write_bytes(LOG.replace("bob@example.com", "Zo\u00eb").encode(encoding))
+    done = replay(log, server=server)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "iconv" in done.stderr
+    assert "Zo" not in done.stderr
+
+
 def test_it_sends_everything_with_its_own_time(log, server):
     done = replay(log, server=server)
     assert done.returncode == 0, done.stderr

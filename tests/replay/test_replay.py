@@ -23,6 +23,7 @@ from km_logging.errors import OutboxError
 from km_logging.replay import Nowhere, Place, PlaceFile, Replay, Sending, Sink, Source, Stop, Storing, Wanted
 from km_logging.replay.replay import BATCH, MOST_NAMES, OTHER_NAMES
 from km_logging.replay.sinks import ROOM
+from km_logging.replay.source import LONGEST_LINE
 from km_logging.settings import Settings
 from support.logfile import made, write
 from support.servers import Reply, TrackingServer
@@ -165,6 +166,60 @@ def test_what_cannot_be_told_is_said_with_its_line(tmp_path):
     other = Noted()
     read(replay_of(Nowhere(), other, wanted=Wanted(people=frozenset({"ann"}))), tmp_path / "app.log")
     assert [kind for _, kind in other.problems] == ["bad_person", "unknown_call"]
+
+
+TAGGED = line("bob").encode()
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        TAGGED.replace(b"Signed", b"Sign\xe9"),
+        TAGGED.replace(b"}", b""),
+        b"app-1 | " + TAGGED,
+        TAGGED.replace(b"}", b', "more": "' + b"x" * LONGEST_LINE + b'"}'),
+        TAGGED.replace(b"{", b'{"more": "' + b"x" * 3 * LONGEST_LINE + b'", '),
+    ],
+    ids=["Latin-1", "cut off", "after a prefix", "too long", "much too long"],
+)
+def test_a_tagged_line_that_cannot_be_read_is_said_and_the_others_go_on(lost, tmp_path):
+    path = tmp_path / "app.log"
+    path.write_bytes(TAGGED + lost + TAGGED)
+    watch = Noted()
+    replay = replay_of(Nowhere(), watch)
+    read(replay, path)
+    assert watch.problems == [("app.log:2", "bad_line")]
+    assert (replay.counts.lost, replay.counts.calls, replay.counts.lines) == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "passed",
+    [
+        TAGGED.rstrip(b"}\n"),
+        b'driven: 12 "km"\n',
+        b'{"event": "' + b"x" * 2 * LONGEST_LINE + b'"}\n',
+        b"x" * 2 * LONGEST_LINE,
+    ],
+    ids=["unfinished", "no call", "a long one of others", "no end"],
+)
+def test_what_may_be_passed_over_is_not_said(passed, tmp_path):
+    path = tmp_path / "app.log"
+    path.write_bytes(TAGGED + passed)
+    watch = Noted()
+    replay = replay_of(Nowhere(), watch)
+    read(replay, path)
+    assert (watch.problems, replay.counts.lost, replay.counts.calls) == ([], 0, 1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_in_utf_16_is_said(encoding, tmp_path):
+    path = tmp_path / "app.log"
+    path.write_bytes(TAGGED.decode().encode(encoding))
+    watch = Noted()
+    replay = replay_of(Nowhere(), watch)
+    read(replay, path, kept_of(path), resumes=True)
+    assert watch.problems == [("app.log:1", "bad_line")]
+    assert replay.counts.lost == 1
 
 
 def test_names_are_counted_and_formatted_ones_are_said(tmp_path):

@@ -156,3 +156,14 @@ def test_any_bytes_come_through(lines, offset):
 class _Unseekable(io.BytesIO):
     def seekable(self) -> bool:
         return False
+
+
+@pytest.mark.parametrize("before", [0, 10, 1_000_000, 1_048_576, 1_048_577, 2_000_000])
+def test_what_is_looked_for_is_found_in_a_line_that_is_too_long(before, tmp_path):
+    """Wherever it stands, also where one part that is read ends and the next one begins."""
+    for shift in range(6):
+        path = tmp_path / "app.log"
+        path.write_bytes(b"x" * (before + shift) + b"needle" + b"x" * 1_100_000 + b"\nneedle\n")
+        with path.open("rb") as file:
+            blocks = list(Source(file, "app.log").blocks(lambda part: b"needle" in part))
+        assert [block.is_wanted for block in blocks if block.skipped] == [True]
