@@ -14,9 +14,20 @@ from km_logging.addresses import OutboxAddress, parse_outbox
 from km_logging.errors import SettingsError
 from km_logging.settings import Settings
 
-__all__ = ["as_json", "destination", "into", "moment", "outbox", "quiet", "settings"]
+__all__ = ["Finite", "as_json", "destination", "into", "moment", "outbox", "quiet", "settings"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Finite(click.FloatRange):
+    """A number within bounds, which NaN and infinity are not, although they compare as if."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; a usage error if it is none."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number: give one such as 100, or leave the option out", param, ctx)
+        return number
 
 
 def destination(command: Command) -> Command:

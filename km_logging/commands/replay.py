@@ -54,7 +54,7 @@ _FAILURES = ("expired", "rejected")
 @click.option("--until", callback=options.moment, metavar="TIME", help="Only calls before then.")
 @click.option("--name", "names", multiple=True, help="Only events of this name; repeatable.")
 @click.option("--person", "people", multiple=True, help="Only calls of this person; repeatable.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="NUMBER", help="Most calls a second.")
+@click.option("--rate", type=options.Finite(0, min_open=True), metavar="NUMBER", help="Most calls a second.")
 @click.option("--resume", is_flag=True, help="Go on where the last replay of FILE stopped, however it ended.")
 @click.option("--state", metavar="PATH", help="Where that place is kept; else beside it, as FILE.km-replay.")
 @options.into

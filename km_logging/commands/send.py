@@ -21,7 +21,7 @@ __all__ = ["send"]
 
 _RETRY_FOR = click.option(
     "--retry-for",
-    type=click.FloatRange(0),
+    type=options.Finite(0),
     default=0.0,
     metavar="SECONDS",
     help="How long each call is tried, with pauses in between; without it, once.",

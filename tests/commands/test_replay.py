@@ -275,6 +275,8 @@ def test_what_was_exported_can_be_replayed(log, server):
         (["app.log"], 2, "pass --api-key, or set KM_API_KEY; --dry-run and --into need none"),
         (["-n", "app.log", "--since", "yesterday"], 2, "2010-01-01"),
         (["-n", "app.log", "--rate", "0"], 2, "--rate"),
+        (["-n", "app.log", "--rate", "nan"], 2, "no finite number"),
+        (["-n", "app.log", "--rate", "inf"], 2, "no finite number"),
         (["-n", "app.log", "app.log", "--state", "place"], 2, "one FILE"),
         (["-n", "-", "--resume"], 2, "--state PATH"),
         (["app.log", "--into", "memory:"], 2, "sqlite:///km.db"),

@@ -207,6 +207,8 @@ def test_what_the_application_does_with_its_outbox_does_not_matter(server, tmp_p
         (["event", "bob", "x", "-t", "nan"], 2, "2010-01-01"),
         (["event", "bob", "x", "-t", "0001-01-01"], 2, "2010-01-01"),
         (["event", "bob", "x", "--retry-for", "-1"], 2, "-1"),
+        (["event", "bob", "x", "--retry-for", "nan"], 2, "no finite number"),
+        (["event", "bob", "x", "--retry-for", "inf"], 2, "no finite number"),
         (["record", "bob", "x"], 2, "No such command"),
         ([], 2, "Usage"),
     ],
