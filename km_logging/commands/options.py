@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import click
 
 from km_logging.addresses import OutboxAddress, parse_outbox
+from km_logging.calls import EARLIEST, LATEST
 from km_logging.errors import SettingsError
 from km_logging.settings import Settings
 
-__all__ = ["Finite", "as_json", "destination", "into", "moment", "outbox", "quiet", "settings"]
+__all__ = ["Finite", "as_json", "bound", "destination", "into", "moment", "outbox", "quiet", "settings"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -91,6 +92,15 @@ def moment(_context: click.Context, _parameter: click.Parameter, text: str | Non
         seconds = _seconds(text)
     if not math.isfinite(seconds):
         raise click.BadParameter("give Unix seconds, or a time such as 2010-01-01T00:00:00Z")
+    return seconds
+
+
+def bound(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """As `moment`, of a time between which and another one there can be calls."""
+    seconds = moment(context, parameter, text)
+    if seconds is not None and not EARLIEST <= seconds < LATEST:
+        what = "is in milliseconds: divide by 1,000" if seconds >= LATEST else "is before 2009, where no call can be"
+        raise click.BadParameter(f"{text} {what}, or give a time such as 2010-01-01T00:00:00Z")
     return seconds
 
 

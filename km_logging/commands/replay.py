@@ -49,9 +49,9 @@ _FAILURES = ("expired", "rejected")
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Send nothing, and say what would be sent; needs no key.")
 @click.option(
-    "--since", callback=options.moment, metavar="TIME", help="Only calls from then on: Unix seconds or ISO 8601."
+    "--since", callback=options.bound, metavar="TIME", help="Only calls from then on: Unix seconds or ISO 8601."
 )
-@click.option("--until", callback=options.moment, metavar="TIME", help="Only calls before then.")
+@click.option("--until", callback=options.bound, metavar="TIME", help="Only calls before then.")
 @click.option("--name", "names", multiple=True, help="Only events of this name; repeatable.")
 @click.option("--person", "people", multiple=True, help="Only calls of this person; repeatable.")
 @click.option("--rate", type=options.Finite(0, min_open=True), metavar="NUMBER", help="Most calls a second.")
@@ -141,6 +141,8 @@ def _places(
 
 def _wanted(given: dict[str, Any]) -> Wanted:
     since, until, names, people = (given.pop(name) for name in ("since", "until", "names", "people"))
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--since is not before --until, so that there is no time in between: exchange them?")
     bounds = {name: moment for name, moment in {"since": since, "until": until}.items() if moment is not None}
     return Wanted(**bounds, names=frozenset(names) or None, people=frozenset(people) or None)
 
