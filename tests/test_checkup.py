@@ -7,6 +7,7 @@ import json
 import logging
 import logging.config
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,98 @@ WRONG = [
         "as a copy by 'queue', so it is sent twice",
     ),
 ]
+
+
+CONSOLE = {"class": "logging.StreamHandler"}
+
+
+def with_console(**table: object) -> dict[str, Any]:
+    made_by = {} if "()" in table else CONSOLE
+    return {"handlers": {"km": HANDLER, "console": {**made_by, **table}}}
+
+
+#: What dictConfig raises for, and what is said of it.
+REFUSED = [
+    (
+        {"handlers": {"km": {**HANDLER, "class": "km_logging.handlr.KissmetricsHandler"}}},
+        'cannot be imported (ValueError): write "class": "km_logging.KissmetricsHandler"',
+    ),
+    (
+        with_console(**{"class": "logging.handler.FileHandler"}),
+        "handler 'console': 'logging.handler.FileHandler' cannot",
+    ),
+    (with_console(**{"class": None}), "handler 'console': None cannot be imported"),
+    (with_console(**{"class": "logging.getLogger"}), "'logging.getLogger' is no class: write \"()\""),
+    (with_console(**{"()": "nowhere.at_all"}), "'nowhere.at_all' cannot be imported (ValueError): check the spelling"),
+    (with_console(**{"()": "logging.INFO"}), "'logging.INFO' cannot be called"),
+    ({"handlers": {"km": HANDLER, "console": {}}}, "handler 'console' has no class"),
+    (with_console(formatter="nope"), "names 'nope', which is none of the formatters"),
+    (with_console(formatter=["a"]), "names ['a'], which is none of the formatters"),
+    (with_console(filters=["nope"]), "names 'nope', which is none of the filters"),
+    (with_console(filters=[None]), "names None, which is none of the filters"),
+    (with_console(level=["INFO"]), "the level of handler 'console' is neither a name nor a number"),
+    (with_console(level=1.5), "the level of handler 'console' is neither a name nor a number"),
+    (
+        with_console(**{"class": "logging.handlers.MemoryHandler", "capacity": 10, "target": "kms"}),
+        "handler 'console' names 'kms', which is none of the handlers: did you mean 'km'?",
+    ),
+    ({"handlers": {"km": HANDLER, "console": None}}, "handler 'console' is no table"),
+    ({"formatters": {"a": {"class": "nowhere.Formatter"}}}, "formatter 'a': 'nowhere.Formatter' cannot be imported"),
+    ({"formatters": {"a": {"format": "no field"}}}, "formatter 'a' cannot be made (ValueError): check its \"format\""),
+    ({"formatters": {"a": "plain"}}, "formatter 'a' is no table"),
+    ({"formatters": None}, "the formatters are no table"),
+    ({"filters": {"a": {"()": "nowhere.Filter"}}}, "filter 'a': 'nowhere.Filter' cannot be imported"),
+    ({"filters": {"a": None}}, "filter 'a' is no table"),
+    ({"loggers": {"a": None}}, "logger 'a' is no table"),
+    ({"loggers": {1: {}}}, "the name of logger 1 is no text"),
+    ({"loggers": None}, "the loggers are no table"),
+    ({"loggers": {"a": {"level": ["INFO"]}}}, "the level of logger 'a' is neither a name nor a number"),
+    ({"loggers": {"a": {"level": "loud"}}}, "logger 'a' has a level that logging does not know"),
+    ({"loggers": {"a": {"handlers": 3}}}, "the handlers of logger 'a' are no list"),
+    ({"loggers": {"a": {"handlers": [{}]}}}, "logger 'a' names {}, which is none of the handlers"),
+    ({"incremental": True}, "the configuration is incremental, which makes no handler: take"),
+    ({"version": "1"}, 'set "version": 1'),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED, ids=[message[:60] for _, message in REFUSED])
+def test_what_dictconfig_refuses_is_the_one_finding(change: dict[str, Any], message: str) -> None:
+    """It raises for each of these, in a process of its own."""
+    findings = found({**SOUND, **change})
+    assert len(findings) == 1, findings
+    assert message in findings[0][0]
+    assert findings[0][1] is False
+    assert configured({**SOUND, **change}) != 0
+
+
+def configured(config: dict[str, Any]) -> int:
+    """The exit code of a process that uses a configuration."""
+    script = f"import logging.config; logging.config.dictConfig({config!r})"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=False).returncode
+
+
+ACCEPTED: list[dict[str, Any]] = [
+    {},
+    {"root": {**SOUND["root"], "filters": None}, "loggers": {"a": {"level": None, "handlers": []}}},
+    {"loggers": {"a": {"level": 15}, "b": {"level": "DEBUG"}}},
+    {"formatters": {"a": {"()": "logging.Formatter"}, "b": {"class": "logging.Formatter"}, "c": {}}},
+    {"levels": {"low": "DEBUG"}, "loggers": {"a": {"level": "cfg://levels.low"}}},
+    {"formatters": {"a": {"format": "%(message)s"}}, **with_console(formatter="a", stream="ext://sys.stdout")},
+    with_console(**{"()": "ext://logging.StreamHandler"}),
+    with_console(formatter=None, level="INFO", filters=[]),
+]
+
+
+@pytest.mark.parametrize("change", ACCEPTED, ids=str)
+def test_what_dictconfig_accepts_is_no_finding(change: dict[str, Any]) -> None:
+    assert found({**SOUND, **change}) == []
+    assert configured({**SOUND, **change}) == 0
+
+
+def test_looking_for_what_is_refused_makes_no_handler(tmp_path: Path) -> None:
+    """One that would open a file opens none."""
+    assert found({**SOUND, **with_console(**{"class": "logging.FileHandler", "filename": f"{tmp_path}/log"})}) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("change", "message"), WRONG, ids=[message[:40] for _, message in WRONG])

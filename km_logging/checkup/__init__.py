@@ -1,8 +1,9 @@
 """What a configuration would do, and what is wrong with it. Nothing here configures or tracks anything.
 
 `settings` shows each setting with its source, the key masked, and finds what is wrong with them. `config` looks through
-a dictConfig for what would keep a tagged record from our handler, by the help of `tables`, `filters` and `meetings`;
-`code` through source files for log calls that logging refuses; `surroundings` at network and disk, as they are now.
+a dictConfig for what would keep a tagged record from our handler, by the help of `tables`, `filters` and `meetings`,
+and `refused` for what dictConfig would raise for; `code` through source files for log calls that logging refuses;
+`surroundings` at network and disk, as they are now.
 """
 
 from __future__ import annotations

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import logging.config
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from km_logging.calls import type_name
 from km_logging.checkup.filters import filter_findings, logger_filter_findings
 from km_logging.checkup.finding import Finding
 from km_logging.checkup.meetings import meeting_findings
+from km_logging.checkup.refused import refused_findings
 from km_logging.checkup.settings import settings_findings
 from km_logging.checkup.tables import ROOT, class_of, level_of, loggers_of, names_of, next_of, said, table_of
 from km_logging.errors import SettingsError
@@ -54,7 +54,7 @@ def config_findings(config: Mapping[str, Any], environ: Mapping[str, str]) -> It
     if not ours:
         yield Finding(f"no handler is a {_HANDLER}", f'add one with "class": "km_logging.{_HANDLER}"')
         return
-    yield from _unusable(config)
+    yield from refused_findings(config)
     for name, given in ours.items():
         yield from settings_findings(f"handler {name!r}", given, environ)
     tag = str(next(iter(ours.values())).get("tag") or "km")
@@ -67,43 +67,6 @@ def config_findings(config: Mapping[str, Any], environ: Mapping[str, str]) -> It
     if config.get("disable_existing_loggers", True) and not config.get("incremental"):
         message = "disable_existing_loggers is on: loggers that modules made before the configuration fall silent"
         yield Finding(message, 'set "disable_existing_loggers": false, or name each of them in "loggers"')
-
-
-# What dictConfig itself refuses.
-
-
-def _unusable(config: Mapping[str, Any]) -> Iterator[Finding]:
-    if config.get("version") != 1:
-        yield Finding("the configuration has no version", 'set "version": 1')
-    for name, logger in loggers_of(config).items():
-        where = said(name)
-        yield from _unknown(config, "handlers", where, logger)
-        yield from _unknown(config, "filters", where, logger)
-        yield from _bad_level(where, logger)
-    for name, handler in table_of(config, "handlers").items():
-        if isinstance(handler, Mapping):
-            yield from _unknown(config, "filters", f"handler {name!r}", handler)
-            yield from _bad_level(f"handler {name!r}", handler)
-
-
-def _unknown(config: Mapping[str, Any], kind: str, where: str, table: Mapping[str, Any]) -> Iterator[Finding]:
-    if isinstance(table.get(kind), str):
-        yield Finding(f"the {kind} of {where} are no list", f'write "{kind}": [{table[kind]!r}]')
-    known = table_of(config, kind)
-    for name in names_of(table, kind):
-        if name not in known and not name.startswith("ext://"):
-            near = get_close_matches(name, known, n=1)
-            remedy = f"did you mean {near[0]!r}?" if near else f'define it in "{kind}"'
-            yield Finding(f"{where} names {name!r}, which is none of the {kind}", remedy)
-
-
-def _bad_level(where: str, table: Mapping[str, Any]) -> Iterator[Finding]:
-    level = table.get("level")
-    if isinstance(level, str) and not isinstance(logging.getLevelName(level), int):
-        yield Finding(f"{where} has a level that logging does not know", 'write it in capitals, such as "INFO"')
-
-
-# Handlers.
 
 
 def _leading(config: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

@@ -38,7 +38,7 @@ def filter_findings(config: Mapping[str, Any], name: str, where: str, logger: st
     """
     definition = table_of(table_of(config, "filters"), name)
     if not definition:
-        return  # `_unusable` says so
+        return  # `refused_findings` says so
     if "()" not in definition:
         below = str(definition.get("name") or "")
         if below:

@@ -53,7 +53,8 @@ def next_of(config: Mapping[str, Any], handler: str) -> list[str]:
 
 def loggers_of(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """All loggers that the configuration names, the root logger first, which is always there."""
-    named = {name: logger for name, logger in table_of(config, "loggers").items() if isinstance(logger, Mapping)}
+    loggers = table_of(config, "loggers").items()
+    named = {name: logger for name, logger in loggers if isinstance(name, str) and isinstance(logger, Mapping)}
     root = {**named.pop(ROOT, {}), **table_of(config, "root")}
     return {ROOT: root, **named}
 
