@@ -6,13 +6,16 @@ import functools
 import json
 import logging
 import logging.config
+import logging.handlers
 import os
+import queue
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 import km_logging as km
 from km_logging.checkup import (
@@ -27,6 +30,7 @@ from km_logging.checkup import (
 )
 from km_logging.settings import SETTINGS, Settings
 from km_logging.tagging import RECORD_FIELDS
+from km_logging.testing import capture_calls
 from support.redis_server import RedisServer
 from support.servers import Reply, TrackingServer, refused
 
@@ -229,6 +233,32 @@ NOTES = [
     ),
     ({"loggers": {"shop": {"handlers": ["km"]}}}, "passes the handler 'km' twice, and is one call"),
 ]
+
+
+RENDERERS: list[Any] = [
+    structlog.stdlib.render_to_log_kwargs,
+    structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    structlog.processors.JSONRenderer(),
+]
+
+
+@pytest.mark.parametrize("renderer", RENDERERS, ids=["kwargs", "formatter", "json"])
+@pytest.mark.parametrize("way", ["at once", "by a queue"])
+def test_a_processor_in_front_of_a_handler_is_nothing_to_look_for(renderer: Any, way: str) -> None:
+    """A record that passes both is one call, also as the copy that a QueueHandler makes."""
+    records: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    logger = logging.getLogger("test.processor.and.handler")
+    logger.setLevel(logging.INFO)
+    with capture_calls() as calls:
+        handler = km.KissmetricsHandler(api_key="k")
+        logger.handlers[:] = [logging.handlers.QueueHandler(records) if way == "by a queue" else handler]
+        chain = [km.KissmetricsProcessor(api_key="k"), renderer]
+        log = structlog.wrap_logger(logger, processors=chain, wrapper_class=structlog.stdlib.BoundLogger)
+        log.info("Signed Up", km="event", person="bob")
+        if way == "by a queue":
+            handler.handle(records.get_nowait())
+        logger.handlers.clear()
+    assert [(call.person, call.name) for call in calls] == [("bob", "Signed Up")]
 
 
 @pytest.mark.parametrize(("change", "message"), NOTES, ids=[message[:40] for _, message in NOTES])

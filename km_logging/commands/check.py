@@ -54,8 +54,11 @@ def check(config: Path | None, code: tuple[Path, ...], *, send: bool, quiet: boo
     r"""Check a configuration, and the endpoint.
 
     Shows each setting with its value and where it comes from, names each mistake with its remedy, and asks whether the
-    endpoint answers. Callables and filters are imported, from the current directory, too; nothing is configured, and
-    no call is sent but by --send. The exit code is 1 if something is wrong; notes do not count.
+    endpoint answers. Classes, callables and filters are imported, from the current directory, too; nothing is
+    configured, and no call is sent but by --send. The exit code is 1 if something is wrong; notes do not count.
+
+    A KissmetricsProcessor of structlog in front of a KissmetricsHandler is no mistake, and none is looked for: a record
+    that passes both is one call.
 
     \b
     Examples:
