@@ -139,7 +139,8 @@ def export(outbox: OutboxAddress, form: str, output: str | None, *, dead: bool) 
 
 @outbox.command()
 @options.outbox
-def retry(outbox: OutboxAddress) -> None:
+@options.quiet
+def retry(outbox: OutboxAddress, *, quiet: bool) -> None:
     r"""Have dead calls tried again.
 
     \b
@@ -148,7 +149,8 @@ def retry(outbox: OutboxAddress) -> None:
     """
     with opened(outbox) as file:
         revived = file.revive(time.time())
-    click.echo(f"{_calls(revived)} to be tried again.")
+    if not quiet:
+        click.echo(f"{_calls(revived)} to be tried again.")
 
 
 @outbox.command()
@@ -156,7 +158,8 @@ def retry(outbox: OutboxAddress) -> None:
 @click.option("--person", help="Only calls that name this person, as either identity.")
 @_DEAD
 @click.option("--yes", is_flag=True, help="Ask nothing.")
-def purge(outbox: OutboxAddress, *, person: str | None, dead: bool, yes: bool) -> None:
+@options.quiet
+def purge(outbox: OutboxAddress, *, person: str | None, dead: bool, yes: bool, quiet: bool) -> None:
     r"""Forget calls for good.
 
     Their bytes leave the file, with those of all that was delivered before. With --person, damaged calls are forgotten
@@ -173,7 +176,8 @@ def purge(outbox: OutboxAddress, *, person: str | None, dead: bool, yes: bool) -
         if person is None and not yes:
             click.confirm(f"Forget {_calls(len(numbers))} not delivered yet?", abort=True, err=True)
         file.purge(numbers)
-    click.echo(f"{_calls(len(numbers))} forgotten.")
+    if not quiet:
+        click.echo(f"{_calls(len(numbers))} forgotten.")
 
 
 def _calls(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -153,6 +154,16 @@ def test_relay_shows_its_progress_on_a_terminal_unless_it_is_quiet(outbox):
         assert code == 1
         assert ("delivers: 0 delivered, 1 waiting" in shown) is expected
         assert "0 delivered, 1 left (last error: HTTP 503)" in shown
+
+
+@pytest.mark.parametrize("command", [["retry"], ["purge", "--person", "bob"], ["purge", "--yes"]], ids=" ".join)
+def test_a_quiet_command_prints_nothing_if_all_is_done(command, outbox):
+    """It does the same; without it, it says what it did."""
+    done = km_logging("outbox", *command, "--quiet", outbox)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    waiting = json.loads(km_logging("outbox", "status", "--json", outbox).stdout)["waiting"]
+    assert waiting == (1 if command == ["retry"] else 0)
+    assert km_logging("outbox", *command, outbox).stdout.startswith("0 calls ")
 
 
 def test_a_terminal_that_knows_few_characters(tmp_path):
