@@ -132,6 +132,8 @@ REFUSED = [
     (with_console(**{"()": "nowhere.at_all"}), "'nowhere.at_all' cannot be imported (ValueError): check the spelling"),
     (with_console(**{"()": "logging.INFO"}), "'logging.INFO' cannot be called"),
     ({"handlers": {"km": HANDLER, "console": {}}}, "handler 'console' has no class"),
+    (with_console(**{"class": "logging.FileHandler"}), "cannot be made (missing a required argument: 'filename')"),
+    (with_console(file="log"), "cannot be made (got an unexpected keyword argument 'file')"),
     (with_console(formatter="nope"), "names 'nope', which is none of the formatters"),
     (with_console(formatter=["a"]), "names ['a'], which is none of the formatters"),
     (with_console(filters=["nope"]), "names 'nope', which is none of the filters"),
@@ -185,6 +187,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"levels": {"low": "DEBUG"}, "loggers": {"a": {"level": "cfg://levels.low"}}},
     {"formatters": {"a": {"format": "%(message)s"}}, **with_console(formatter="a", stream="ext://sys.stdout")},
     with_console(**{"()": "ext://logging.StreamHandler"}),
+    with_console(**{"class": "logging.NullHandler", ".": {"note": 1}}),
     with_console(formatter=None, level="INFO", filters=[]),
 ]
 

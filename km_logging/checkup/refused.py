@@ -11,7 +11,7 @@ import logging
 import logging.config
 import logging.handlers
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -127,12 +127,26 @@ def _handler(config: Mapping[str, Any], name: str, where: str, table: Mapping[st
         return
     made_by, findings = _made_by(config, "handlers", name, where)
     yield from findings
-    if not isinstance(made_by, type) or "()" in table:
-        return
-    if issubclass(made_by, logging.handlers.MemoryHandler) and "target" in table:
-        yield from _name(config, "handlers", where, table["target"])
-    if issubclass(made_by, logging.handlers.QueueHandler):
+    if isinstance(made_by, type) and issubclass(made_by, logging.handlers.QueueHandler):  # of which it makes more
         yield from _names(config, "handlers", where, table.get("handlers"))
+    elif callable(made_by):
+        yield from _arguments(where, made_by, table)
+    if isinstance(made_by, type) and issubclass(made_by, logging.handlers.MemoryHandler) and "target" in table:
+        yield from _name(config, "handlers", where, table["target"])
+
+
+def _arguments(where: str, made_by: Callable[..., object], table: Mapping[str, Any]) -> Iterator[Finding]:
+    """Those that a handler is made with, by their names."""
+    own = {"formatter", "level", "filters", "()" if "()" in table else "class"}
+    try:
+        signature = inspect.signature(made_by)
+    except (TypeError, ValueError):  # something in C
+        return
+    try:
+        signature.bind(**dict.fromkeys(key for key in table if str(key).isidentifier() and key not in own))
+    except TypeError as error:
+        if "'stream'" not in str(error):  # which dictConfig passes by another name as well
+            yield Finding(f"{where} cannot be made ({error})", "set the arguments that its class has")
 
 
 def _made_by(config: Mapping[str, Any], kind: str, name: str, where: str) -> tuple[object, list[Finding]]:
