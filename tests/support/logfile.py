@@ -142,7 +142,7 @@ def _traceback(_chance: Random, number: int, _moment: float) -> Made:
 
 
 def _broken(chance: Random, number: int, moment: float) -> Made:
-    line = _flat(chance, number, moment).line
+    line = _request(chance, number, moment).line  # of a call it would be a problem
     return Made(line[: len(line) // 2])
 
 
