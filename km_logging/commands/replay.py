@@ -113,7 +113,9 @@ def replay(files: tuple[str, ...], *, dry_run: bool, resume: bool, into: str | N
     elif not is_quiet:
         _print(told, into, dry_run=dry_run)
     if not is_complete:
-        click.echo(_how_to_go_on(replaying, settings), err=True)
+        # Of a stream without --state, and in a dry run, no place was kept.
+        keeps = not dry_run and all(name in places or name.endswith(SUFFIX) for name in files)
+        click.echo(_how_to_go_on(replaying, settings, _GOES_ON if keeps else _BEGINS_AGAIN), err=True)
     is_wrong = (
         not is_complete or told["untold"] or told["lost"] or any(told["dropped"].get(reason) for reason in _FAILURES)
     )
@@ -273,11 +275,17 @@ def _print_names(names: list[dict[str, Any]]) -> None:
         console(may_be_wide=True).print(table)
 
 
-def _how_to_go_on(replaying: Replay, settings: Settings) -> str:
+_GOES_ON = "the same command with --resume goes on"
+_BEGINS_AGAIN = (
+    "no place was kept (of - that takes --state PATH); give it all again: what was delivered already is counted once"
+)
+
+
+def _how_to_go_on(replaying: Replay, settings: Settings, how: str) -> str:
     if replaying.has_given_up:
         error = replaying.stats().last_error
-        remedy = "check endpoint, network and proxy; the same command with --resume goes on"
+        remedy = f"check endpoint, network and proxy; {how}"
         return f"km-logging: for {settings.retry_for:,.0f} s a call could not be delivered ({error}): {remedy}"
     if replaying.counts.faults:
-        return "km-logging: not everything could be read: mend the files; the same command with --resume goes on"
-    return "Stopped. The same command with --resume goes on."
+        return f"km-logging: not everything could be read: mend the files; {how}"
+    return f"Stopped: {how}."

@@ -109,7 +109,8 @@ class Reading:
         if type(fields) is not dict:
             return Passed.NO_CALL
         snapshot = self._snapshot(fields)
-        return Passed.NO_CALL if snapshot is None else self._told(snapshot)
+        is_imported = "_p" in fields and not isinstance(fields.get(self._rules.tag), str | dict)
+        return Passed.NO_CALL if snapshot is None else self._told(snapshot, is_imported=is_imported)
 
     def seems_tagged(self, part: bytes) -> bool:
         """Whether the tag of a call stands in a part of a line that cannot be read: a text or an object follows it."""
@@ -144,13 +145,27 @@ class Reading:
         nested = _imported(fields) if "_p" in fields else _alone(fields)
         return None if nested is None else from_nested(nested, rules, None, None, math.nan)
 
-    def _told(self, snapshot: Snapshot) -> Told:
+    def _told(self, snapshot: Snapshot, *, is_imported: bool) -> Told:
         told = tell(snapshot, self._rules)
-        is_timeless = snapshot.timestamp is None and math.isnan(snapshot.moment)
-        if told.call is None and is_timeless and told.problems[0].kind == "bad_timestamp":
-            remedy = "have `created`, or a TimeStamper with fmt='iso', in each line, or name the field by --time-field"
-            return Told(None, (Problem("bad_timestamp", "the line holds no time that can be read", remedy),))
+        if told.call is not None:
+            return told
+        kind = told.problems[0].kind
+        if kind == "bad_timestamp" and snapshot.timestamp is None and math.isnan(snapshot.moment):
+            remedy = _NO_STAMP if is_imported else _NO_TIME
+            return Told(None, (Problem(kind, "the line holds no time that can be read", remedy),))
+        if kind == "no_person":
+            remedy = "have `_p` in each line" if is_imported else _NO_PERSON
+            return Told(None, (Problem(kind, told.problems[0].message, remedy),))
         return told
+
+
+#: Remedies for what a line lacks; those of the live path are for the log call.
+_NO_STAMP = "have `_t`, Unix time in seconds, in each line"
+_NO_TIME = "have `created`, or a TimeStamper with fmt='iso', in each line, or name the field by --time-field"
+_NO_PERSON = (
+    "whoever was identified stands in the line only with KissmetricsProcessor(annotate=True); "
+    "log the person, or name the field by --person-field"
+)
 
 
 def _signs(key: str) -> list[bytes]:

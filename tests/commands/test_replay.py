@@ -81,7 +81,7 @@ def test_a_tagged_line_that_cannot_be_told_is_reported_with_file_and_line_and_no
     done = replay("--dry-run", log)
     assert done.returncode == 1
     said = done.stderr
-    assert f"{log}:7: nobody is named for the event 'Nobody': pass person" in said
+    assert f"{log}:7: nobody is named for the event 'Nobody': whoever was identified" in said
     assert f"{log}:8: the line holds no time" in said
     assert said.count("nobody is named") == 5
     assert "15 more of the kind no_person." in said
@@ -366,14 +366,20 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(number, tmp_path, server):
     assert len(server.targets) == 1_000, "it stopped where it said"
 
 
-def test_ctrl_c_ends_a_wait_for_stdin(server):
-    with running("replay", "-", **leading(server)) as process:
+@pytest.mark.parametrize("is_kept", [False, True], ids=["no place", "a place"])
+def test_ctrl_c_ends_a_wait_for_stdin(is_kept, tmp_path, server):
+    """And --resume is promised only where a place was kept."""
+    options = ["--state", str(tmp_path / "place")] if is_kept else []
+    with running("replay", "-", *options, **leading(server)) as process:
         process.stdin.write(LOG)
         process.stdin.flush()
         server.wait(4)
         process.send_signal(signal.SIGINT)
-        assert process.wait(GUARD) == 1
-        assert "4 delivered" in process.stdout.read()
+        out, err = process.communicate(timeout=GUARD)
+    assert process.returncode == 1
+    assert "4 delivered" in out
+    assert ("--resume goes on" in err) == is_kept
+    assert ("--state PATH" in err) != is_kept
 
 
 @pytest.mark.parametrize("state", [None, "kept"], ids=["beside", "elsewhere"])

@@ -218,7 +218,24 @@ def test_a_line_without_a_time_is_refused_and_never_told_to_have_happened_now(li
     [(kind, said)] = problems_of(line)
     assert kind == "bad_timestamp"
     assert "the line holds no time" in said
-    assert "--time-field" in said
+    assert "--time-field" in said or "have `_t`" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "remedy"),
+    [
+        ({"_p": "bob", "_n": "Signed Up"}, "bad_timestamp", "_t"),
+        ({"_p": None, "_n": "Signed Up", "_t": NOON}, "no_person", "_p"),
+        ({"km": "event", "event": "Signed Up", "timestamp": NOON}, "no_person", "annotate=True"),
+        ({"km": "event", "event": "Signed Up", "person": "bob"}, "bad_timestamp", "--time-field"),
+    ],
+)
+def test_the_remedy_is_for_the_line_that_is_there(line, kind, remedy):
+    told = reading().tell(json.dumps(line).encode())
+    assert isinstance(told, Told)
+    [problem] = told.problems
+    assert problem.kind == kind
+    assert remedy in problem.remedy
 
 
 def test_the_time_may_stand_in_a_field_of_another_name():
