@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from km_logging import process, wire
+from km_logging import process, uwsgi, wire
 from km_logging.calls import Call, Problem
 from km_logging.capturing import captures
 from km_logging.deadline import Deadline
@@ -31,6 +31,12 @@ __all__ = ["Pipeline"]
 
 #: So many problems may wait in the queue to be said, beside the calls.
 PROBLEMS = 1_000
+
+_NO_THREADS = Problem(
+    "delivery",
+    "uWSGI runs no threads here, so nothing is sent between requests",
+    "start it with --enable-threads; or fill an outbox that lasts, with deliver=False, and have a relay send",
+)
 
 
 class Pipeline:
@@ -127,7 +133,7 @@ class Pipeline:
         """Take a call; false if there is no room for it."""
         if captures:
             return self._capture(item)
-        if self._put_now is None or self._intake.is_deep:
+        if self._put_now is None or self._intake.is_deep or uwsgi.is_loading():
             return self._enqueue(item)
         return self._commit(item, self._put_now)
 
@@ -202,6 +208,10 @@ class Pipeline:
             if self.is_running or self.is_over:
                 return
             process.arm()
+            if not process.may_start():
+                return
+            if uwsgi.runs_no_threads():
+                self._reporter.report(_NO_THREADS)  # in this thread: there runs no other one
             if self.settings.drain_on_sigterm and not process.catch_sigterm():
                 message = "drain_on_sigterm could not be set up outside the main thread"
                 self.calls.put_nowait(Problem("delivery", message, "configure tracking in the main thread"))

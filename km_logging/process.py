@@ -22,6 +22,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Protocol
 
+from km_logging import uwsgi
 from km_logging.deadline import Deadline
 from km_logging.guard import ours
 from km_logging.importing import importing
@@ -29,7 +30,7 @@ from km_logging.ledger import Ledger
 from km_logging.queueing import Mark
 from km_logging.settings import Settings
 
-__all__ = ["arm", "catch_sigterm", "drain_now", "end", "exit_deadline", "flush", "longest", "watch"]
+__all__ = ["arm", "catch_sigterm", "drain_now", "end", "exit_deadline", "flush", "longest", "may_start", "watch"]
 
 
 class Renewable(Protocol):
@@ -61,6 +62,9 @@ class Drainable(Protocol):
     @property
     def is_held(self) -> bool:
         """Whether this thread is in the middle of something that those who deliver wait for."""
+
+    def start(self) -> None:
+        """Start the threads."""
 
     def begin_flush(self, *, hurry: bool) -> Mark:
         """Begin to wait for everything that was put before."""
@@ -99,7 +103,8 @@ AT_ONCE = 1.0
 #: Where SIGTERM comes at a bad moment, it comes again after so many seconds.
 AGAIN = 0.005
 
-#: Whether the fork under way holds the lock of imports; after a timeout it does not.
+#: Whether a fork is under way, and holds the lock of imports; after a timeout it does not.
+_is_forking = False
 _holds_import = False
 
 #: Held during a fork: two threads that fork at once would undo each other's preparations.
@@ -126,6 +131,13 @@ def arm() -> None:
     multiprocessing = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None and multiprocessing.parent_process() is not None:
         sys.modules["multiprocessing.util"].Finalize(None, end, exitpriority=0)
+    if uwsgi.is_loading():
+        uwsgi.follow_forks(_in_child_of_uwsgi)
+
+
+def may_start() -> bool:
+    """Whether threads may be started now."""
+    return exit_deadline is not None or not uwsgi.is_loading()
 
 
 def drain(deadline: Deadline) -> None:
@@ -232,8 +244,9 @@ def say_left(left: int, pipelines: list[Drainable]) -> None:
 
 
 def _before_fork() -> None:
-    global _holds_import, _forking  # noqa: PLW0603 - there is one process
+    global _is_forking, _holds_import, _forking  # noqa: PLW0603 - there is one process
     _fork.acquire()
+    _is_forking = True
     _holds_import = importing.acquire(timeout=IMPORT_TIMEOUT)
     _forking = list(running)
     for pipeline in _forking:
@@ -241,8 +254,12 @@ def _before_fork() -> None:
 
 
 def _after_fork() -> None:
+    global _is_forking  # noqa: PLW0603 - there is one process
+    if not _is_forking:
+        return  # uWSGI may call hooks of children only
     if _holds_import:
         importing.release()
+    _is_forking = False
     _fork.release()
 
 
@@ -254,8 +271,15 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
+    if uwsgi.is_forking():
+        _in_parent()  # undo what was prepared; what else is to be done, its own hook knows
+    else:
+        _after_fork()
+        _renew()
+
+
+def _renew() -> None:
     global exit_deadline  # noqa: PLW0603 - there is one process
-    _after_fork()
     exit_deadline = None
     _forking.clear()
     for pipeline in running:
@@ -263,6 +287,14 @@ def _in_child() -> None:
     running.clear()
     for tracker in list(_trackers):
         tracker.renew()
+
+
+def _in_child_of_uwsgi() -> None:
+    """Also in the process that loaded, where it becomes the first worker itself."""
+    if not uwsgi.inherits():
+        _renew()
+    for pipeline in list(running):
+        pipeline.start()
 
 
 # Functions run in reverse order: registered with the import, this one comes after those of the application, which may

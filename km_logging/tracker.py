@@ -16,7 +16,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from km_logging import helpers, process
+from km_logging import helpers, process, uwsgi
 from km_logging.calls import Call, Problem, brief, type_name
 from km_logging.capturing import captures
 from km_logging.errors import ProblemError
@@ -26,7 +26,7 @@ from km_logging.ledger import Ledger, Stats
 from km_logging.outbox import check_outbox
 from km_logging.pipeline import Pipeline
 from km_logging.problems import FormattedNames, Reporter
-from km_logging.senders import check_transport
+from km_logging.senders import check_transport, load_sender
 from km_logging.settings import Settings, source
 from km_logging.tagging import Rules, Snapshot, Taken, from_nested
 from km_logging.telling import Told, tell
@@ -63,6 +63,8 @@ class Tracker:
     def _assemble(self, settings: Settings) -> None:
         check_transport(settings)
         check_outbox(settings)
+        if uwsgi.is_host():
+            load_sender(settings)
         self.settings = settings
         self.rules = Rules(settings)
         self.is_off = settings.mode == "off"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -13,7 +14,15 @@ from km_logging.policy import Answer
 if TYPE_CHECKING:
     from km_logging.settings import Settings
 
-__all__ = ["ManySender", "Sender", "check_transport", "is_page", "make_sender", "unfit_for_curl"]
+__all__ = [
+    "ManySender",
+    "Sender",
+    "check_transport",
+    "is_page",
+    "load_sender",
+    "make_sender",
+    "unfit_for_curl",
+]
 
 
 class Sender(Protocol):
@@ -72,6 +81,12 @@ def unfit_for_curl(settings: Settings) -> str | None:
     if monkey is not None and monkey.is_module_patched("threading"):
         return "gevent is in use, whose other greenlets libcurl would stop"
     return None if settings.session is None else "there is a `session`, which is requests'"
+
+
+def load_sender(settings: Settings) -> None:
+    """Import what delivery will need, if it will."""
+    if settings.mode == "live" and settings.deliver:
+        make_sender(replace(settings, session=None)).close()
 
 
 def make_sender(settings: Settings) -> Sender:
