@@ -79,10 +79,12 @@ class Script:
             [sys.executable, str(self._file)],
             cwd=folder,
             env={**inherited, "KM_API_KEY": KEY, "KM_ENDPOINT": endpoint, **environment},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.pid = self._process.pid
         self._began = time.monotonic()
 
     def __enter__(self) -> Script:
@@ -95,6 +97,11 @@ class Script:
     def read_line(self) -> str:
         """The next line that the script prints."""
         return self._process.stdout.readline().strip()
+
+    def write_line(self, line: str) -> None:
+        """Say something to it."""
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
 
     def terminate(self) -> None:
         """Send it SIGTERM."""

@@ -40,6 +40,7 @@ class TrackingServer:
         reply: takes the number of the request (0, 1, ..) and its target; returns the `Reply`.
         port: 0 for a free one.
         host: the address to listen on.
+        idle: after so many seconds without a request a connection is closed; None: never.
     """
 
     def __init__(
@@ -47,11 +48,14 @@ class TrackingServer:
         reply: Callable[[int, str], Reply] = lambda _number, _target: Reply(),
         port: int = 0,
         host: str = "127.0.0.1",
+        idle: float | None = None,
     ) -> None:
         self.targets: list[str] = []
         self.arrivals: list[float] = []
         self.headers: list[dict[str, str]] = []
         self.connections = 0
+        self.closed_connections = 0
+        self.idle = idle
         self._reply = reply
         self._changed = threading.Condition()
         self._server = _Server((host, port), _handler_of(self))
@@ -109,10 +113,15 @@ def _handler_of(server: TrackingServer) -> type[socketserver.BaseRequestHandler]
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
+        timeout = server.idle
 
         def setup(self) -> None:
             server.connections += 1
             super().setup()
+
+        def finish(self) -> None:
+            super().finish()
+            server.closed_connections += 1
 
         def do_GET(self) -> None:
             reply = server.arrived(self.path, dict(self.headers))
