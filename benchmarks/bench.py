@@ -41,6 +41,7 @@ ROWS = {
     "batches": "store.batches",
     "neighbour": "neighbours.neighbour",
     "backlog": "neighbours.backlog",
+    "loop": "loop.event_loop",
     "application": "store.application",
     "stream": "beyond.stream",
     "application-redis": "beyond.application",

@@ -115,7 +115,7 @@ def test_processes_that_are_replaced_after_some_tasks_deliver_first(tmp_path, se
 
 @each_method
 def test_an_executor_of_concurrent_futures_loses_nothing(tmp_path, server, method):
-    """Its processes end by themselves. (Its own `max_tasks_per_child` hangs, whatever the tasks do.)"""
+    """Its processes end by themselves. Not tested with `max_tasks_per_child`, which hangs whatever the tasks do."""
     done = ended(tmp_path, server, method, "ProcessPoolExecutor(3, mp_context=context, initializer=configure)")
     assert (done.code, done.said) == (0, []), done.err
     assert arrived(server) == EACH_ONCE
