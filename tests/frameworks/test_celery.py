@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from km_logging.sandbox.server import Sandbox
-from support.applications import Application
+from support.applications import EXAMPLES, Application, commands_of
 from support.servers import Reply, TrackingServer
 from support.tracking import Answers
 
@@ -278,3 +278,18 @@ def test_processes_that_are_spawned_keep_our_handler_too(tmp_path, sandbox, brok
         worker.wait_for("succeeded", 20)
         assert worker.stop() == 0, worker.said
     assert told(sandbox) == of_each(20, "Ordered", "Confirmed")
+
+
+def test_the_example_runs_by_the_commands_in_its_first_lines(sandbox, broker):
+    (worker, variables), (sender, _) = commands_of("with_celery.py")
+    variables |= {"KM_ENDPOINT": sandbox.endpoint, "BROKER": broker}
+    with Application(worker, EXAMPLES.parent, **variables) as working:
+        working.wait_for("celery@.* ready")
+        with Application(sender, EXAMPLES.parent, **variables) as sending:
+            assert sending.end() == 0, sending.said
+        working.wait_for("succeeded", 2)
+        assert working.stop() == 0, working.said
+    assert sorted((call.person, call.name, call.properties["order"]) for call in sandbox.calls) == [
+        ("ann", "Receipt sent", "8124"),
+        ("bob", "Receipt sent", "8123"),
+    ]

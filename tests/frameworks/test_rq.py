@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.applications import Application
+from support.applications import EXAMPLES, Application, commands_of
 from support.lasting import IMMEDIATE, each_once, names, relay_for, waiting
 from support.servers import Reply, TrackingServer
 from support.tracking import Answers, people
@@ -158,3 +158,14 @@ def test_other_workers_take_it_as_a_base(tmp_path, shop, server, base):
     with shop.worker("--worker-class", "own_worker.Worker") as worker:
         assert worker.end() == 0, worker.said
     each_once(server, *names("person", 3))
+
+
+def test_the_example_runs_by_the_commands_in_its_first_lines(sandbox, broker):
+    for command, variables in commands_of("with_rq.py"):
+        variables |= {"KM_ENDPOINT": sandbox.endpoint, "RQ_REDIS_URL": broker}
+        with Application(command, EXAMPLES.parent, **variables) as application:
+            assert application.end() == 0, application.said
+    assert sorted((call.person, call.name, call.properties["order"]) for call in sandbox.calls) == [
+        ("ann", "Receipt sent", "8124"),
+        ("bob", "Receipt sent", "8123"),
+    ]

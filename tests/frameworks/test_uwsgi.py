@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from support.applications import Application, free_port, need
+from support.applications import EXAMPLES, Application, commands_of, free_port, need
 from support.lasting import IMMEDIATE, each_once, names, relay_for, waiting
 from support.servers import Reply, TrackingServer
 from support.tls import SecureServer, authority
@@ -182,3 +182,17 @@ def test_without_threads_calls_in_memory_are_sent_at_the_end(tmp_path, server):
         served.ask("p", 20)
         served.stop()
     each_once(server, "early", *names("p", 20))
+
+
+def test_the_example_runs_by_the_command_in_its_first_lines(sandbox):
+    uwsgi()
+    (command, variables), (curl, _) = commands_of("with_uwsgi.py")
+    address = f"127.0.0.1:{free_port()}"
+    command = [word.replace("127.0.0.1:8000", address) for word in command]
+    with Application(command, EXAMPLES.parent, **variables | {"KM_ENDPOINT": sandbox.endpoint}) as served:
+        served.wait_for(r"spawned uWSGI worker 2")
+        with urlopen(curl[-1].replace("127.0.0.1:8000", address), timeout=GUARD) as answer:
+            assert answer.read() == b"hello\n"
+        [call] = sandbox.wait(1, GUARD)
+        assert (call.person, call.name, call.problems) == ("bob", "Page viewed", ())
+        served.stop()
