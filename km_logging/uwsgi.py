@@ -15,8 +15,11 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from mmap import mmap
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmap import mmap
 
 __all__ = ["follow_forks", "inherits", "is_forking", "is_host", "is_loading", "runs_no_threads"]
 
@@ -51,6 +54,8 @@ def runs_no_threads() -> bool:
 def follow_forks(hook: Callable[[], None]) -> None:
     """Have uWSGI call ``hook`` in each process that it forks from now on, beside what it calls there already."""
     global _is_taken, _loader
+    from mmap import mmap  # only here
+
     _is_taken, _loader = mmap(-1, 1), os.getpid()
     host = sys.modules["uwsgi"]
     before = getattr(host, "post_fork_hook", None)

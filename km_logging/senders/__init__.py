@@ -14,15 +14,7 @@ from km_logging.policy import Answer
 if TYPE_CHECKING:
     from km_logging.settings import Settings
 
-__all__ = [
-    "ManySender",
-    "Sender",
-    "check_transport",
-    "is_page",
-    "load_sender",
-    "make_sender",
-    "unfit_for_curl",
-]
+__all__ = ["ManySender", "Sender", "check_transport", "is_page", "load_sender", "make_sender", "unfit_for_curl"]
 
 
 class Sender(Protocol):
