@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.tracking import KEY
-from support.web import EXAMPLES, Crowd, Web, calls, crowd_of, each_once
+from support.web import EXAMPLES, Crowd, Web, calls, crowd_of, each_once, reloaded_under_load
 
 pytest.importorskip("django", reason="pip install django")
 pytest.importorskip("gunicorn", reason="pip install gunicorn")
@@ -83,19 +82,7 @@ def test_workers_that_are_replaced_after_so_many_requests_lose_nothing(kind, sho
 def test_workers_that_are_reloaded_under_load_lose_nothing(kind, preload, shop, sandbox):
     """SIGHUP again and again, while orders come without a pause; and SIGTERM under the same load."""
     with Web(shop, gunicorn(f"{preload} --workers 2 {kind}"), sandbox) as web:
-        with crowd_of(web, 6, 2_000) as crowd:
-            for time in range(1, 6):
-                crowd.wait(60)
-                web.send(signal.SIGHUP)
-                web.said("Booting worker", 2 + 2 * time)
-                web.settle()
-            crowd.wait(60)
-            web.send(signal.SIGTERM)
-            web.refuse()
-            crowd.finish()
-        web.ended()
-    assert len(crowd.ordered) > 360
-    each_once(sandbox, crowd)
+        reloaded_under_load(web, sandbox)
 
 
 def test_the_autoreloader_loses_nothing_and_sends_nothing_twice(shop, sandbox):

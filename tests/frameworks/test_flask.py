@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from support.web import READY, Web, calls, crowd_of, each_once
+from support.web import READY, Web, calls, crowd_of, each_once, reloaded_under_load
 
 for needed in ("flask", "gevent", "gunicorn"):
     pytest.importorskip(needed, reason=f"pip install {needed}")
@@ -79,19 +78,7 @@ def pre_fork(server, worker):
 def test_workers_that_are_reloaded_under_load_lose_nothing(preload, folder, sandbox):
     """SIGHUP again and again, while orders come without a pause; and SIGTERM under the same load."""
     with Web(folder, gunicorn(f"{preload} --workers 2"), sandbox) as web:
-        with crowd_of(web, 6, 2_000) as crowd:
-            for time in range(1, 6):
-                crowd.wait(60)
-                web.send(signal.SIGHUP)
-                web.said("Booting worker", 2 + 2 * time)
-                web.settle()
-            crowd.wait(60)
-            web.send(signal.SIGTERM)
-            web.refuse()
-            crowd.finish()
-        web.ended()
-    assert len(crowd.ordered) > 360
-    each_once(sandbox, crowd)
+        reloaded_under_load(web, sandbox)
 
 
 # The middleware.

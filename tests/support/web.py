@@ -264,3 +264,20 @@ def each_once(sandbox: Sandbox, crowd: Crowd) -> None:
     assert set(crowd.ordered.items()) <= told
     assert told <= {*crowd.ordered.items(), *crowd.doubtful.items()}
     assert [call.problems for call in arrived] == [()] * len(arrived)
+
+
+def reloaded_under_load(web: Web, sandbox: Sandbox) -> None:
+    """Reload gunicorn's two workers again and again under load, then stop it under the same load; each order counts."""
+    with crowd_of(web, 6, 2_000) as crowd:
+        for time in range(1, 6):
+            crowd.wait(60)
+            web.send(signal.SIGHUP)
+            web.said("Booting worker", 2 + 2 * time)
+            web.settle()
+        crowd.wait(60)
+        web.send(signal.SIGTERM)
+        web.refuse()
+        crowd.finish()
+    web.ended()
+    assert len(crowd.ordered) > 360
+    each_once(sandbox, crowd)
