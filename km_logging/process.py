@@ -100,8 +100,11 @@ IMPORT_TIMEOUT = 5.0
 #: Between two handlers, `logging.shutdown` takes no longer, in seconds.
 AT_ONCE = 1.0
 
-#: Where SIGTERM comes at a bad moment, it comes again after so many seconds.
+#: Where SIGTERM comes at a bad moment, or was not heard, it comes again after so many seconds.
 AGAIN = 0.005
+
+#: The longest pause before SIGTERM is sent again to a main thread that does not hear it, in seconds.
+LONGEST_PAUSE = 1.0
 
 #: Whether a fork is under way, and holds the lock of imports; after a timeout it does not.
 _is_forking = False
@@ -328,9 +331,10 @@ class _DrainOnSigterm:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if not self._draining:
-            self._draining = True
+            self._draining, self._telling = True, threading.Lock()
+            self._thread = threading.Thread(target=self._drain, args=(number,), name="km_logging-sigterm", daemon=True)
             with suppress(RuntimeError):  # without a thread there is no draining
-                threading.Thread(target=self._drain, args=(number,), name="km_logging-sigterm", daemon=True).start()
+                self._thread.start()
                 return
         if any(pipeline.is_held for pipeline in list(running)):
             with suppress(RuntimeError):  # it will let go in a moment
@@ -338,13 +342,30 @@ class _DrainOnSigterm:
                 again.daemon = True
                 again.start()
                 return
+        if not self._telling.acquire(blocking=False) and self._thread.is_alive():
+            return  # it is sending it again just now
         self._draining = False
+        self._telling.release()
         self._go_on(number, frame)
 
     def _drain(self, number: int) -> None:
+        """Drain, and send the signal until it is heard.
+
+        Python's handlers run between two instructions of the main thread. Where it has just let go of the interpreter
+        to wait in C, say for a semaphore, a signal does not end that wait any more, and nobody hears of it.
+        """
         _begin_end()
-        if self._draining:
-            os.kill(os.getpid(), number)
+        pause = AGAIN
+        while self._tell(number):
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _tell(self, number: int) -> bool:
+        """Send the signal, unless it has been heard; true if it was sent. Never once more than it is heard."""
+        with self._telling:
+            if self._draining:
+                os.kill(os.getpid(), number)
+            return self._draining
 
     def _go_on(self, number: int, frame: FrameType | None) -> None:
         global exit_deadline  # noqa: PLW0603 - there is one process

@@ -927,6 +927,42 @@ def test_sigterm_while_the_main_thread_holds_a_lock_drains(tmp_path, server, loc
     _each_once(server, *_names("p", 40))
 
 
+@pytest.mark.slow
+def test_sigterm_ends_each_of_500_processes_that_wait_in_c(tmp_path, server):
+    """As an idle process of a pool does: between the signal and its repetition it goes back to wait for a semaphore.
+
+    What a signal interrupts is the wait itself; one that comes just before it is not heard. 1 of 100 hung by that.
+    """
+    text = """
+        import multiprocessing
+        context = multiprocessing.get_context("fork")
+
+        def wait(number, gate, ready):
+            tracker = km.Tracker(drain_on_sigterm=True)
+            tracker.event(f"p-{number}", "Signed Up")
+            tracker.flush()
+            ready.release()
+            gate.acquire()
+
+        for number in range(500):
+            gate, ready = context.Semaphore(0), context.Semaphore(0)
+            process = context.Process(target=wait, args=(number, gate, ready))
+            process.start()
+            ready.acquire()
+            process.terminate()
+            process.join(10)
+            if process.exitcode != -signal.SIGTERM:
+                process.kill()
+                sys.exit(f"process {number}: {process.exitcode}")
+        print("ended", flush=True)
+        """
+    with Script(tmp_path, text, server.endpoint, measured=False) as script:
+        assert script.read_line() == "ended"
+        ended = script.end()
+    assert (ended.code, ended.err) == (0, "")
+    _each_once(server, *_names("p", 500))
+
+
 def test_sigterm_in_the_middle_of_a_write_to_stderr_ends_the_process(tmp_path, held):
     """What is lost cannot be said there, for Python refuses to write within a write; the end comes all the same."""
     text = """
