@@ -58,6 +58,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--list", action="store_true", help="the names of the rows; README.md explains them")
     parser.add_argument("--row", action="append", choices=ROWS, metavar="NAME", help="this row only; repeatable")
+    parser.add_argument(
+        "--keep", action="store_true", help="put the rows named by --row into the results of the last run"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer rounds of less: to see whether it works")
     parser.add_argument("--here", action="store_true", help="use this Python's packages; peers may be missing")
     parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
@@ -70,7 +73,8 @@ def main() -> int:
     if not wanted.here:
         python = make_environment()
         os.execv(python, [python, __file__, "--here", *sys.argv[1:]])
-    return run(wanted.row or list(ROWS), quick=wanted.quick, keep=not (wanted.row or wanted.quick))
+    keep = wanted.keep or not (wanted.row or wanted.quick)
+    return run(wanted.row or list(ROWS), quick=wanted.quick, keep=keep)
 
 
 def make_environment() -> str:
@@ -96,6 +100,9 @@ def run(names: list[str], *, quick: bool, keep: bool) -> int:
 
     facts = machine()
     rows = {name: run_row(name, quick=quick) for name in names}
+    if len(rows) < len(ROWS) and keep:
+        last = json.loads((HERE / "results.json").read_text())
+        facts, rows = last["machine"], {name: rows.get(name) or last["rows"].get(name, []) for name in ROWS}
     lines = [Line(**line) for row in rows.values() for line in row]
     told = f"{described(facts)}\n\n{table(lines)}\n"
     print(told)

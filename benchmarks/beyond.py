@@ -21,7 +21,7 @@ SLOW = 0.05
 SENDERS = 16
 RELAYS = [1, 2, 4]
 WINDOW = 3.0
-FLAT_OUT = 12_000
+FLAT_OUT = 25_000
 
 #: How many calls an application may have to add at once: what has come in 50 ms.
 AT_ONCE = [5, 50, 500]
