@@ -58,9 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--list", action="store_true", help="the names of the rows; README.md explains them")
     parser.add_argument("--row", action="append", choices=ROWS, metavar="NAME", help="this row only; repeatable")
-    parser.add_argument(
-        "--keep", action="store_true", help="put the rows of --row into the last results"
-    )
+    parser.add_argument("--keep", action="store_true", help="put the rows of --row into the last results")
     parser.add_argument("--quick", action="store_true", help="fewer rounds of less: to see whether it works")
     parser.add_argument("--here", action="store_true", help="use this Python's packages; peers may be missing")
     parser.add_argument("--child", choices=ROWS, help=argparse.SUPPRESS)
