@@ -4,19 +4,18 @@ Workers are daemonic threads that take an entry, send it, and report the answer.
 `senders`, and go when idle. One condition guards all state below; it is never held while anything is sent, and the
 log call takes it only to evict an old call when it is asked to (`overflow="drop_oldest"`).
 
-A call that must wait for another try waits here, not in the outbox, so that an outbox has nothing to do but to keep.
-What an outbox shares with other processes is looked at now and then, by whoever is idle.
+A call that must wait for another try waits in `retries`, not in the outbox, so that an outbox has nothing to do but to
+keep. `pacing` says when more may begin, `marks` knows who waits for calls to end. What an outbox shares with other
+processes is looked at now and then, by whoever is idle.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import cast
@@ -26,10 +25,12 @@ from km_logging.calls import Problem, type_name
 from km_logging.deadline import Deadline
 from km_logging.guard import THREAD_NAME, ours, park
 from km_logging.ledger import Ledger
-from km_logging.load import Load
+from km_logging.marks import Marks
 from km_logging.outbox import Entry, Outbox
-from km_logging.policy import Answer, Breaker, Throttle, Verdict
+from km_logging.pacing import Pacing
+from km_logging.policy import Answer, Breaker, Verdict
 from km_logging.queueing import Mark
+from km_logging.retries import Retries
 from km_logging.senders import ManySender, Sender
 from km_logging.settings import Settings
 
@@ -37,13 +38,6 @@ __all__ = ["Delivery"]
 
 #: A worker with nothing to do goes after so many seconds.
 IDLE = 10.0
-
-#: While so many calls wait here, the listener need not make more of them in a hurry: it takes this part of the pace.
-PLENTY = 1_000
-LISTENER_SHARE = 1 / 8
-
-#: An application computes if it takes so much of a core at least.
-BUSY = 0.25
 
 #: How often to look whether everything is through, in seconds.
 GLANCE = 0.01
@@ -82,18 +76,14 @@ class Delivery:
         self._left = left
         self._report_problem = report
         self._turn = threading.Condition()  # guards everything below
-        self._due: deque[Entry] = deque()
-        self._later: list[tuple[float, int, Entry]] = []
+        self._retries = Retries()
         self._under_way: set[Entry] = set()
-        self._marks: list[Mark] = []
-        self._moves = 0
+        self._marks = Marks(outbox)
         self._workers = 0
         self._idle = 0
-        self._drains = 0
         self._width = settings.senders
         self._breaker = Breaker()
-        self._throttle = Throttle()
-        self._load = Load()
+        self._pacing = Pacing(settings.cpu_share)
         self._watched_until = math.inf  # a worker waits for this moment; no other one need wait for a later one
         self._closed = False
         self._is_abandoned = False
@@ -133,7 +123,7 @@ class Delivery:
             self._wake(1)
 
     def _wake(self, calls: int) -> None:
-        self._follow_moves()
+        self._marks.follow()
         self._turn.notify(calls)
         self._wake_driver()
         self._grow()
@@ -145,25 +135,10 @@ class Delivery:
     def reached(self, mark: Mark) -> None:
         """The listener has put everything that came before the mark."""
         with self._turn:
-            self._measure(mark)
-            if mark.left and not self._closed:
-                self._marks.append(mark)
-            else:
-                mark.done.set()
+            self._marks.add(mark)
+            if self._closed:
+                self._marks.give_up()
         mark.seen.set()
-
-    def _measure(self, mark: Mark) -> None:
-        mark.left = -1
-        while mark.left != self._outbox.pending:  # a log call that commits itself came in between
-            mark.left, mark.span = self._outbox.pending, self._outbox.span
-
-    def _follow_moves(self) -> None:
-        """Where entries got new numbers, who waits for some waits for all that are there now."""
-        if self._moves != self._outbox.moves:
-            self._moves = self._outbox.moves
-            for mark in self._marks:
-                self._measure(mark)
-            self._release_marks()
 
     def evict(self) -> bool:
         """Drop the oldest call in memory that waits; false if none does, or if an outbox that lasts is just in use."""
@@ -172,33 +147,19 @@ class Delivery:
         try:
             entry = None if self._closed else self._oldest_waiting()
             if entry is not None:
-                self._end(entry)
+                self._marks.ended(entry)
             return entry is not None
         finally:
             self._turn.release()
 
     def _oldest_waiting(self) -> Entry | None:
         """Take out the oldest entry that is not under way: those that were tried are older than those that were not."""
-        waiting = [*self._due, *(entry for _, _, entry in self._later)]
-        while tried := [entry for entry in waiting if self._outbox.holds(entry)]:
+        while tried := [entry for entry in self._retries if self._outbox.holds(entry)]:
             oldest = min(tried, key=lambda entry: entry.accepted_at)
-            if self._taken_out(oldest):
+            if self._retries.discard(oldest):
                 self._outbox.settle(oldest)
                 return oldest
-            waiting = [*self._due, *(entry for _, _, entry in self._later)]
         return self._outbox.evict()
-
-    def _taken_out(self, entry: Entry) -> bool:
-        """Take an entry out of those that wait for another try; false if a signal handler was faster."""
-        with suppress(ValueError):
-            self._due.remove(entry)
-            return True
-        for later in [later for later in self._later if later[2] is entry]:
-            with suppress(ValueError):
-                self._later.remove(later)
-                heapq.heapify(self._later)
-                return True
-        return False
 
     def drain(self, *, hurry: bool) -> None:
         """Stop being polite, until `relax`: somebody waits for the calls to be gone.
@@ -207,11 +168,10 @@ class Delivery:
             hurry: there will be no later: end the pauses that are our own, too.
         """
         with self._turn:
-            self._drains += 1
+            self._pacing.waiters += 1
             if hurry:
                 self._breaker = self._breaker.hurried()
-                self._due.extend(entry for _, _, entry in sorted(self._later))
-                self._later.clear()
+                self._retries.hurry()
             self._grow()
             self._turn.notify_all()
             self._wake_driver()
@@ -219,7 +179,7 @@ class Delivery:
     def relax(self) -> None:
         """The end of a `drain`."""
         with self._turn:
-            self._drains -= 1
+            self._pacing.waiters -= 1
 
     def close(self, ended: Callable[[], None] = lambda: None) -> None:
         """Give up what is pending, or leave it to others, and let the workers end.
@@ -231,7 +191,7 @@ class Delivery:
             self._closed = True
             self._ended = ended
             self._outbox.close(self._under_way)
-            self._release_marks()
+            self._marks.give_up()
             self._turn.notify_all()
             if not self._under_way:
                 ended()
@@ -246,7 +206,7 @@ class Delivery:
         with self._turn:
             self._outbox.look()
             is_open = self._breaker.until > time.monotonic()
-            refused = any(entry.refusals for entry in (*self._due, *(entry for _, _, entry in self._later)))
+            refused = any(entry.refusals for entry in self._retries)
             return not self._under_way and (is_open or not (self._outbox.waiting or refused))
 
     def finish(self, deadline: Deadline) -> None:
@@ -284,8 +244,7 @@ class Delivery:
     def oldest(self) -> float | None:
         """When the oldest pending call was accepted, Unix time; None if none is pending."""
         with self._turn:
-            entries = [*self._due, *self._under_way, *(entry for _, _, entry in self._later)]
-            moments = [entry.accepted_at for entry in entries if entry.is_own]
+            moments = [entry.accepted_at for entry in (*self._retries, *self._under_way) if entry.is_own]
             if self._outbox.oldest is not None:
                 moments.append(self._outbox.oldest)
             return min(moments, default=None)
@@ -298,30 +257,23 @@ class Delivery:
     def rest(self, cpu: float) -> float:
         """The listener took so much CPU time, in seconds; how many seconds it should rest for that.
 
-        Only beside an application that computes; not while somebody waits, nor where calls last: there, they are put
-        down first.
+        None where calls last: they are put down first.
         """
         with self._turn:
-            self._load.own += cpu
-            now = time.monotonic()
-            if self._drains or self._outbox.poll < math.inf or self._load.busy(now) < BUSY:
+            if self._outbox.lasts:
+                self._pacing.worked(cpu)
                 return 0.0
-            pace = self._pace(now)
-            self._throttle = self._throttle.worked(cpu, pace, now)
-            ahead = cpu / pace / LISTENER_SHARE if self._outbox.waiting >= PLENTY else 0.0
-            return max(ahead, self._throttle.until - now)
+            return self._pacing.rest(cpu, self._outbox.waiting, time.monotonic())
 
     # The workers.
 
     def _grow(self) -> None:
         """Add a worker if all are busy while calls wait. The lock is held."""
         # For what is due later one idle worker keeps the time.
-        waiting = self._outbox.waiting + len(self._due) + bool(self._later)
+        waiting = self._outbox.waiting + self._retries.due + (self._retries.next_at < math.inf)
         most = self._width if self._sender is not None else 1  # which says how many it can serve
         is_unwatched = self._workers == 0 and self._outbox.poll < math.inf
-        is_wanted = is_unwatched or (
-            waiting > self._idle and (self._drains or self._throttle.until <= time.monotonic())
-        )
+        is_wanted = is_unwatched or (waiting > self._idle and not self._pacing.holds_back(time.monotonic()))
         if is_wanted and self._workers < most and not self._closed:
             # Without more threads, those that are there do the work.
             with suppress(RuntimeError):
@@ -380,15 +332,15 @@ class Delivery:
         """Entries that may be sent now, beside those that are under way, and seconds until there may be more."""
         with self._turn:
             self._outbox.look()
-            self._follow_moves()
+            self._marks.follow()
             more: list[Entry] = []
             now = time.monotonic()
             self._ripen(now)
             may_more = not self._closed and self._width > 0
             while may_more and len(more) < limit and self._may_begin(now):
                 # While nothing speaks against the path, all at once.
-                room = math.inf if self._drains else self._throttle.room(self._pace(now), now)
-                found = self._next(int(min(limit - len(more), room)) if self._breaker.is_closed else 1)
+                room = min(limit - len(more), self._pacing.room(now))
+                found = self._next(int(room) if self._breaker.is_closed else 1)
                 if not found:
                     break
                 for entry in found:
@@ -398,14 +350,10 @@ class Delivery:
 
     def _begin(self, entry: Entry, now: float) -> None:
         self._breaker = self._breaker.began()
-        if not self._drains:
-            self._throttle = self._throttle.began(self._pace(now), now)
+        self._pacing.began(now)
         self._under_way.add(entry)
         if entry.tries:
             self._ledger.retried.add()
-
-    def _pace(self, now: float) -> float:
-        return policy.pace(self._settings.cpu_share, self._load.busy(now))
 
     def _may_begin(self, now: float) -> bool:
         return self._pause(now) <= 0 and self._breaker.allows(now) and not self._is_waited_for
@@ -416,7 +364,7 @@ class Delivery:
             idle_since = time.monotonic()
             while not self._closed and self._workers <= self._width:
                 self._outbox.look()
-                self._follow_moves()
+                self._marks.follow()
                 now = time.monotonic()
                 self._ripen(now)
                 pause = self._pause(now)
@@ -443,7 +391,7 @@ class Delivery:
     def _is_needed(self) -> bool:
         """Whether this worker must stay although there is nothing to send: somebody must keep the time, or look."""
         alone = self._workers == 1 and self._outbox.poll < math.inf
-        return KEEPS_WORKERS or alone or bool(self._outbox.pending or self._later or self._due)
+        return KEEPS_WORKERS or alone or bool(self._outbox.pending or self._retries)
 
     def _wait(self, now: float, seconds: float) -> bool:
         """Wait to be woken: true; or until it is time: false. Of all workers one keeps the time."""
@@ -464,15 +412,17 @@ class Delivery:
         """Seconds until something may be sent, or something is due: 0 or less if at once."""
         if self._is_waited_for:
             return self._until_later(now)
-        until = self._breaker.until if self._drains else max(self._breaker.until, self._polite_until(now))
+        until = max(self._breaker.until, self._pacing.until(self._bunch, now))
         if until > now:
             return min(until - now, self._until_later(now))
-        return 0.0 if self._due or self._outbox.waiting else self._until_later(now)
+        return 0.0 if self._retries.due or self._outbox.waiting else self._until_later(now)
 
-    def _polite_until(self, now: float) -> float:
-        """When more may begin; of many in one thread a bunch, since each round of libcurl's has a price of its own."""
-        bunch = 1 if self._many is None else max(1, min(self._many.width // 8, self._outbox.waiting + len(self._due)))
-        return self._throttle.lets(bunch, self._pace(now))
+    @property
+    def _bunch(self) -> int:
+        """How many begin at once: of many in one thread some, since each round of libcurl's has a price of its own."""
+        if self._many is None:
+            return 1
+        return max(1, min(self._many.width // 8, self._outbox.waiting + self._retries.due))
 
     @property
     def _is_waited_for(self) -> bool:
@@ -480,21 +430,19 @@ class Delivery:
         return self._breaker.probing or (self._sender is None and bool(self._under_way))
 
     def _until_later(self, now: float) -> float:
-        return self._later[0][0] - now if self._later else IDLE
+        return self._retries.next_at - now if self._retries.next_at < math.inf else IDLE
 
     def _ripen(self, now: float) -> None:
         """What waited long enough is due, or has expired while nothing could be sent."""
-        while self._later and self._later[0][0] <= now:
-            _, _, entry = heapq.heappop(self._later)
+        for entry in self._retries.ripe(now):
             if self._is_expired(entry):
                 self._drop(entry, "expired")
             else:
-                self._due.append(entry)
+                self._retries.add_due(entry)
 
     def _next(self, most: int) -> Sequence[Entry]:
         """What is due, or else was not tried yet."""
-        while self._due:
-            entry = self._due.popleft()
+        while (entry := self._retries.take()) is not None:
             if not self._is_expired(entry):
                 return [entry]
             self._drop(entry, "expired")
@@ -529,9 +477,7 @@ class Delivery:
         errors: list[str] = []
         with self._turn:
             now = time.monotonic()
-            self._load.own += cpu
-            if not self._drains:
-                self._throttle = self._throttle.ended(cpu, len(answered), self._pace(now))
+            self._pacing.ended(cpu, len(answered), now)
             for entry, answer in answered:
                 try:
                     self._settle_one(entry, answer, now)
@@ -553,7 +499,7 @@ class Delivery:
         if verdict is Verdict.DELIVERED:
             self._ledger.note_delivered(is_own=entry.is_own)
             self._outbox.settle(entry)
-            self._end(entry)
+            self._marks.ended(entry)
             return
         self._ledger.last_error = str(answer)
         entry = entry._replace(tries=entry.tries + 1, refusals=entry.refusals + (verdict is Verdict.REJECT))
@@ -580,8 +526,7 @@ class Delivery:
             self._drop(entry, "expired")
             return
         pause = max(policy.backoff(entry.tries, random.random()), self._breaker.until - now)
-        due = now + min(left, pause)
-        heapq.heappush(self._later, (due, entry.number, entry))
+        self._retries.add(entry, now + min(left, pause))
 
     def _is_expired(self, entry: Entry) -> bool:
         """Whether its time is over; each call gets one try at least."""
@@ -591,17 +536,4 @@ class Delivery:
         if entry.is_own:
             self._ledger.dropped[reason].add()
         self._outbox.bury(entry) if reason == "rejected" else self._outbox.settle(entry)
-        self._end(entry)
-
-    def _end(self, entry: Entry) -> None:
-        """The call is no longer pending: tell who waits for it."""
-        for mark in self._marks:
-            mark.left -= entry.is_own and entry.number in mark.span
-        if self._marks:
-            self._release_marks()
-
-    def _release_marks(self) -> None:
-        for mark in self._marks:
-            if mark.left <= 0 or self._closed:
-                mark.done.set()
-        self._marks = [mark for mark in self._marks if not mark.done.is_set()]
+        self._marks.ended(entry)

@@ -415,7 +415,7 @@ def test_cpu_share_pauses_delivery_but_not_while_somebody_waits(monkeypatch):
         worker = tracker._pipeline._delivery
         tracker.event("first", "Signed Up")
         eventually(lambda: tracker.stats().delivered)
-        assert worker._throttle.until - time.monotonic() > 100
+        assert worker._pacing._throttle.until - time.monotonic() > 100
         tracker.event("second", "Signed Up")
         eventually(lambda: worker._outbox.waiting and worker._idle == worker._workers)
         assert people(server) == ["first"]
@@ -631,9 +631,9 @@ def test_a_signal_handler_that_evicts_in_the_middle_of_an_eviction_evicts_anothe
                 evicted.append(None)
                 evicted[0] = worker.evict()
 
-    worker._later = Interrupted((math.inf, entry.number, entry) for entry in worker._outbox.claim(3))
+    worker._retries._later = Interrupted((math.inf, entry.number, entry) for entry in worker._outbox.claim(3))
     evicted.append(worker.evict())
-    left = len(worker._later) + len(worker._due) + worker._outbox.waiting
+    left = len(worker._retries) + worker._outbox.waiting
     assert worker._outbox.pending == left == 3 - sum(evicted)
 
 

@@ -546,7 +546,7 @@ def test_the_moved_release_a_flush(path, server):
             flushed.set()
 
         threading.Thread(target=flush, daemon=True).start()
-        eventually(lambda: tracker._pipeline._delivery._marks)
+        eventually(lambda: tracker._pipeline._delivery._marks._marks)
         lock.close()
         assert flushed.wait(GUARD)
         assert results == [True]

@@ -173,7 +173,7 @@ def test_several_threads_may_flush_at_once(held):
         threads = [threading.Thread(target=lambda: results.append(tracker.flush(GUARD))) for _ in range(4)]
         for thread in threads:
             thread.start()
-        eventually(lambda: tracker._pipeline._delivery._drains == 4)
+        eventually(lambda: tracker._pipeline._delivery._pacing.waiters == 4)
         assert results == []
         held.set()
         for thread in threads:
@@ -188,7 +188,7 @@ def test_calls_accepted_after_flush_began_do_not_prolong_it():
         results = []
         flush = threading.Thread(target=lambda: results.append(tracker.flush(GUARD)))
         flush.start()
-        eventually(lambda: tracker._pipeline._delivery._marks)
+        eventually(lambda: tracker._pipeline._delivery._marks._marks)
         tracker.event("late", "Signed Up")
         server.wait(2)
         early.set()
@@ -233,7 +233,7 @@ def test_dropped_calls_are_not_waited_for(held):
         results = []
         flush = threading.Thread(target=lambda: results.append(tracker.flush(GUARD)))
         flush.start()
-        eventually(lambda: tracker._pipeline._delivery._marks)
+        eventually(lambda: tracker._pipeline._delivery._marks._marks)
         held.set()
         flush.join(GUARD)
     assert results == [True]
