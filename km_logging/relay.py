@@ -11,7 +11,7 @@ from km_logging.delivery import Delivery
 from km_logging.errors import OutboxError, SettingsError
 from km_logging.ledger import Ledger, Stats
 from km_logging.outbox import make_lasting
-from km_logging.outbox.store import opened
+from km_logging.outbox.opening import opened
 from km_logging.problems import Reporter, insecure
 from km_logging.senders import make_sender
 from km_logging.settings import Settings

@@ -14,7 +14,7 @@ from km_logging.addresses import parse_outbox
 from km_logging.errors import MissingExtraError, OutboxError
 from km_logging.outbox import line
 from km_logging.outbox.line import stream_at
-from km_logging.outbox.store import opened
+from km_logging.outbox.opening import opened
 from support.redis_server import RedisServer, at
 from support.servers import refused
 from support.tls import authority
@@ -253,7 +253,7 @@ def test_a_server_that_is_not_there():
 
 def test_a_server_that_does_not_answer(redis_server, monkeypatch):
     """A connection that stays open is not enough."""
-    monkeypatch.setattr("km_logging.outbox.store.PATIENCE", 0.05)
+    monkeypatch.setattr("km_logging.outbox.opening.PATIENCE", 0.05)
     redis_server.pause()
     try:
         assert fault(redis_server.address).startswith("it does not answer in time")
@@ -263,7 +263,7 @@ def test_a_server_that_does_not_answer(redis_server, monkeypatch):
 
 def test_a_server_that_is_none_of_redis(server, monkeypatch):
     """It may answer, or wait for more."""
-    monkeypatch.setattr("km_logging.outbox.store.PATIENCE", 0.2)
+    monkeypatch.setattr("km_logging.outbox.opening.PATIENCE", 0.2)
     assert "check" in fault(server.endpoint.replace("http", "redis"))
 
 
@@ -384,7 +384,7 @@ def test_by_tls_only_with_a_certificate_that_is_verified(secure):
 
 def test_tls_where_there_is_none_is_an_error(redis_server, monkeypatch):
     """The server waits for the rest of what it takes for a command."""
-    monkeypatch.setattr("km_logging.outbox.store.PATIENCE", 0.2)
+    monkeypatch.setattr("km_logging.outbox.opening.PATIENCE", 0.2)
     assert "check" in fault(redis_server.address.replace("redis:", "rediss:"))
 
 

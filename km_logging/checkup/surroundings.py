@@ -131,7 +131,7 @@ def outbox_findings(where: str, settings: Settings) -> Iterator[Finding]:
 
 
 def _outbox_findings(where: str, address: OutboxAddress) -> Iterator[Finding]:
-    from km_logging.outbox.store import opened  # only for those that last
+    from km_logging.outbox.opening import opened  # only for those that last
 
     if address.kind == "sqlite" and not os.lstat(address.path).st_size:
         return  # the application makes an outbox of it

@@ -19,7 +19,8 @@ from km_logging.calls import Call
 from km_logging.commands import options
 from km_logging.commands.output import output as to_write
 from km_logging.commands.terminal import console, printable
-from km_logging.outbox.store import Row, opened
+from km_logging.outbox.opening import opened
+from km_logging.outbox.store import Row
 
 __all__ = ["outbox"]
 

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
 from typing import NamedTuple, Protocol
 
-from km_logging.addresses import OutboxAddress, StreamAddress
-from km_logging.errors import OutboxError
-
-__all__ = ["Row", "Store", "opened"]
-
-#: How long to wait while another process writes, or for a server, in seconds.
-PATIENCE = 10.0
+__all__ = ["Row", "Store"]
 
 
 class Row(NamedTuple):
@@ -61,30 +54,3 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Use it no more."""
-
-
-@contextmanager
-def opened(address: OutboxAddress) -> Iterator[Store]:
-    """The outbox at an address, which is never made.
-
-    Raises:
-        OutboxError: it cannot be used; says what to do about it.
-        MissingExtraError: what it needs is not installed.
-    """
-    if isinstance(address, StreamAddress):
-        from km_logging.outbox.line import stream_at
-
-        with closing(stream_at(address, patience=PATIENCE)) as stream:
-            yield stream
-        return
-    import sqlite3
-
-    from km_logging.outbox.database import Database, fault_of
-
-    file = Database(address, creates=False, patience=PATIENCE)
-    try:
-        yield file
-    except sqlite3.Error as error:  # an OSError is the caller's own
-        raise OutboxError(*fault_of(error)) from error
-    finally:
-        file.close()

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from km_logging.replay.place import Place, PlaceFile
 from km_logging.replay.reading import Passed, Reading
-from km_logging.replay.replay import Replay
+from km_logging.replay.replay import Replay, Watch
 from km_logging.replay.sinks import Nowhere, Sending, Sink, Storing
 from km_logging.replay.source import Source
-from km_logging.replay.terms import Counts, Stop, Wanted, Watch
+from km_logging.replay.terms import Counts, Stop, Wanted
 
 __all__ = [
     "Counts",

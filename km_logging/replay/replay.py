@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Protocol
 
 from km_logging.calls import Call, Problem, brief
 from km_logging.deadline import Deadline
@@ -17,13 +18,13 @@ from km_logging.replay.place import Place, PlaceFile, Places
 from km_logging.replay.reading import Passed, Reading
 from km_logging.replay.sinks import Located, Sink
 from km_logging.replay.source import FAULTS, LONGEST_LINE, Block, Source
-from km_logging.replay.terms import BrokenOffError, Counts, Stop, Wanted, Watch
+from km_logging.replay.terms import BrokenOffError, Counts, Stop, Wanted
 from km_logging.settings import Settings
 from km_logging.tagging import Rules
 from km_logging.telling import tell
 from km_logging.wire import decode
 
-__all__ = ["Replay"]
+__all__ = ["Replay", "Watch"]
 
 #: How many calls go on together at most, and for how long they come together under `rate`, in seconds.
 BATCH = 100
@@ -38,6 +39,22 @@ OTHER_NAMES = "(other names)"
 
 #: What begins as text in UTF-16 or UTF-32 does: its byte order mark, or an object without one.
 _WIDE = (b"\xff\xfe", b"\xfe\xff", b"{\0", b"\0{")
+
+
+class Watch(Protocol):
+    """Shows what a replay has to say."""
+
+    def problem(self, where: str, problem: Problem) -> None:
+        """A line could not be told, or not whole; ``where`` names file and line."""
+
+    def rejected(self, where: str, what: str) -> None:
+        """The server refused a call for its own sake, and it is given up; ``what`` is its kind, or an event's name."""
+
+    def note(self, where: str, text: str) -> None:
+        """Something else that should be known of a file."""
+
+    def tick(self, replay: Replay) -> None:
+        """Comes ten times a second, or seldomer while nothing happens."""
 
 
 class Replay:

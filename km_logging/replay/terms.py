@@ -6,14 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TypeVar
 
-from km_logging.calls import Call, Problem
+from km_logging.calls import Call
 
-if TYPE_CHECKING:
-    from km_logging.replay.replay import Replay
-
-__all__ = ["BrokenOffError", "Counts", "Stop", "Wanted", "Watch"]
+__all__ = ["BrokenOffError", "Counts", "Stop", "Wanted"]
 
 Result = TypeVar("Result")
 
@@ -75,22 +72,6 @@ class Counts:
     def passed_over(self) -> int:
         """How many lines are no tracking call."""
         return self.lines - self.calls - self.unwanted - self.untold
-
-
-class Watch(Protocol):
-    """Shows what a replay has to say."""
-
-    def problem(self, where: str, problem: Problem) -> None:
-        """A line could not be told, or not whole; ``where`` names file and line."""
-
-    def rejected(self, where: str, what: str) -> None:
-        """The server refused a call for its own sake, and it is given up; ``what`` is its kind, or an event's name."""
-
-    def note(self, where: str, text: str) -> None:
-        """Something else that should be known of a file."""
-
-    def tick(self, replay: Replay) -> None:
-        """Comes ten times a second, or seldomer while nothing happens."""
 
 
 class Stop:

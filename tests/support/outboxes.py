@@ -13,9 +13,9 @@ from km_logging.ledger import Ledger
 from km_logging.outbox import Entry
 from km_logging.outbox.database import Database
 from km_logging.outbox.memory import MemoryOutbox
+from km_logging.outbox.opening import opened
 from km_logging.outbox.redis import RedisOutbox
 from km_logging.outbox.sqlite import SqliteOutbox
-from km_logging.outbox.store import opened
 
 #: When all calls of these tests are accepted, Unix time.
 NOW = 1_700_000_000.0
