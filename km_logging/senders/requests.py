@@ -22,17 +22,12 @@ from __future__ import annotations
 
 import encodings.idna  # noqa: F401 - with the first request; a fork must not come in the middle of an import
 import http.client
-import io
 import netrc  # noqa: F401 - likewise
 import os
 import queue
-import socket
 import ssl
-import time
-import weakref
 from collections.abc import Mapping
 from contextlib import suppress
-from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +42,7 @@ import urllib3
 from km_logging import guard, wire
 from km_logging.policy import Answer
 from km_logging.senders import is_page
+from km_logging.senders.connection import Bounding, OurConnection, patience_of_thread, query_of_thread, sever
 
 if TYPE_CHECKING:
     from km_logging.settings import Settings
@@ -90,7 +86,7 @@ class RequestsSender:
 
     def send(self, request: str) -> Answer:
         target = wire.target(request, self._api_key, self._settings.endpoint.base)
-        _patience.set(self._patience)
+        patience_of_thread.set(self._patience)
         try:
             if self._pool is not None and self._is_plain():
                 try:
@@ -101,13 +97,13 @@ class RequestsSender:
         except BaseException as error:  # noqa: BLE001 - adapters, hooks and auth are anybody's code
             return Answer(None, error=_described(error))
         finally:
-            _patience.set(0.0)
+            patience_of_thread.set(0.0)
 
     def close(self) -> None:
         self._session.close()
 
     def abandon(self) -> None:
-        _sever()
+        sever()
         # At the end of the process urllib3 empties the queue of each pool, and would wait there for a thread that held
         # its lock at the fork and does not exist in this process.
         connections = getattr(self._connections, "pool", None)
@@ -165,11 +161,11 @@ class _PoolWay:
         if (connection := self._open_connection()) is not None:
             return self._ask(connection, target)
         path, _, query = target.partition("?")
-        _query.set(query)
+        query_of_thread.set(query)
         try:
             return self._answer(path)
         finally:
-            _query.set("")
+            query_of_thread.set("")
 
     def _open_connection(self) -> Any:
         """Take one out of the pool; None if none is open, or it is not one whose ways we know."""
@@ -193,7 +189,7 @@ class _PoolWay:
         try:
             connection.sock.settimeout(self._read_timeout)
             connection.sock.sendall(b"GET " + target.encode() + self._head)
-            response = http.client.HTTPResponse(_Bounding(connection.sock), method="GET")  # type: ignore[arg-type]
+            response = http.client.HTTPResponse(Bounding(connection.sock), method="GET")  # type: ignore[arg-type]
             response.begin()
             body = response.read(_BODY)
             if response.read(1) or response.will_close:
@@ -224,7 +220,7 @@ class _PoolWay:
         body = response.read(_BODY)
         # Only a read that finds the end tells a body that was cut off from a whole one.
         response.close() if response.read(1) else response.release_conn()
-        if _query.get():
+        if query_of_thread.get():
             raise _ForeignConnectionError
         return _answer(response.status, response.headers, body)
 
@@ -233,125 +229,14 @@ class _ForeignConnectionError(Exception):
     """The session had a connection open before it was ours: the request went without its query, and told nothing."""
 
 
-#: What the connection adds to this thread's request. Context variables, as in `guard`.
-_query: ContextVar[str] = ContextVar("km_logging_query", default="")
-
-#: Seconds that an answer to this thread's request may take; 0 if the request is not ours.
-_patience: ContextVar[float] = ContextVar("km_logging_patience", default=0.0)
-
-
-class _OurConnection:
-    """A connection that adds the query of this thread's request, below everything that logs or raises.
-
-    And whose answer comes in time, or not at all.
-
-    Attributes:
-        is_plain: whether it is otherwise urllib3's own, and leads to the server itself, or through a tunnel.
-    """
-
-    is_plain = False
-
-    def connect(self) -> None:
-        try:
-            super().connect()  # type: ignore[misc]
-            _sockets.add(self.sock)  # type: ignore[attr-defined]
-        finally:
-            _shaking_hands.pop(self, None)
-
-    def _new_conn(self) -> Any:
-        """What `connect` has urllib3 do first; in a greenlet of a forked child's parent it is the last as well."""
-        process = os.getpid()
-        sock = super()._new_conn()  # type: ignore[misc]
-        if os.getpid() != process:
-            sock.close()
-            raise ConnectionAbortedError
-        _shaking_hands[self] = sock.fileno()
-        return sock
-
-    def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
-        query = _query.get()
-        _query.set("")
-        super().putrequest(method, f"{url}?{query}" if query else url, *args, **options)  # type: ignore[misc]
-
-    def response_class(self, sock: Any, *args: Any, **options: Any) -> Any:
-        """What `http.client` makes for each answer, also for a proxy's to CONNECT."""
-        response = super().response_class(sock, *args, **options)  # type: ignore[misc]
-        if _patience.get() and isinstance(response.fp, io.BufferedReader):
-            response.fp = io.BufferedReader(_Bounded(response.fp.detach(), sock, _patience.get()))
-        return response
-
-
-#: The sockets of all connections.
-_sockets: weakref.WeakSet[Any] = weakref.WeakSet()
-
-#: The descriptors of those that are agreeing on TLS, or with a proxy: until then nobody else knows the socket.
-_shaking_hands: dict[object, int] = {}
-
-
-def _sever() -> None:
-    """Have the copies of all sockets lead nowhere, in a forked child; the server is told nothing by that.
-
-    gevent's greenlets go on in the child, and would take the answers of the parent's.
-    """
-    nowhere, elsewhere = socket.socketpair()
-    nowhere.shutdown(socket.SHUT_RDWR)  # closing it is not enough: gevent does that later
-    for number in {*_shaking_hands.values(), *(sock.fileno() for sock in _sockets)}:
-        if number >= 0:  # it is not closed
-            os.dup2(nowhere.fileno(), number, inheritable=False)
-    nowhere.close()
-    elsewhere.close()
-    _sockets.clear()
-
-
-class _Bounding:
-    """What `http.client` reads an answer from: a socket, and its bytes in time."""
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-
-    def makefile(self, *_: object) -> io.BufferedReader:
-        return io.BufferedReader(_Bounded(self._sock.makefile("rb", buffering=0), self._sock, _patience.get()))
-
-
-class _Bounded(io.RawIOBase):
-    """What arrives at a socket until a moment; the socket's own timeout is for each read of it.
-
-    Args:
-        raw: reads from the socket.
-        sock: the socket.
-        seconds: from now.
-    """
-
-    def __init__(self, raw: io.RawIOBase, sock: Any, seconds: float) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._usual = sock.gettimeout()
-        self._until = time.monotonic() + seconds
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer takes too long")
-        if self._usual is None or left < self._usual:  # which the next request on this connection sets again
-            self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
 def _own_pool(adapter: Any, prepared: requests.PreparedRequest, options: Mapping[str, Any]) -> Any:
     """The adapter's pool for the endpoint, with connections of ours; urllib3's, which the stubs of requests hide."""
     pool = adapter.get_connection_with_tls_context(prepared, options["verify"], options["proxies"], options["cert"])
     theirs = pool.ConnectionCls
-    if not issubclass(theirs, _OurConnection):
+    if not issubclass(theirs, OurConnection):
         # Another one may be a recorder's; and a proxy that is asked for whole URLs has headers of its own.
         is_plain = theirs.__module__ == "urllib3.connection" and (pool.proxy is None or pool.scheme == "https")
-        pool.ConnectionCls = type(theirs.__name__, (_OurConnection, theirs), {"is_plain": is_plain})
+        pool.ConnectionCls = type(theirs.__name__, (OurConnection, theirs), {"is_plain": is_plain})
         _close_idle(pool)
     return pool
 
