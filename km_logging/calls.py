@@ -48,6 +48,8 @@ PROBLEMS: dict[str, str] = {
     "insecure_endpoint": "calls leave this machine unencrypted",
     "outbox": "the outbox cannot be used for the time being, or holds calls of another key",
     "delivery": "the background thread could not start or met an error of its own",
+    "unreachable": "calls cannot be delivered for the time being; they wait, and are tried again",
+    "dropped": "calls were given up that had been accepted; `stats().dropped` counts them",
 }
 
 
@@ -101,9 +103,10 @@ def call_problems(call: Call) -> Iterator[Problem]:
         return
     yield from _text_problems(call.person, "bad_person", "person", "pass the person's id or e-mail address")
     if call.kind == "event":
-        yield from _text_problems(call.name, "bad_name", "event name", "log a short constant text, or pass km_name")
+        remedy = "log a short constant text; or pass the name as km_name, or to event() after the person"
+        yield from _text_problems(call.name, "bad_name", "event name", remedy)
     if call.kind == "alias":
-        yield from _text_problems(call.identity, "bad_identity", "identity", "pass the person's other id")
+        yield from _text_problems(call.identity, "bad_identity", "identity", "pass the person's other id as identity")
         if call.person == call.identity:
             yield Problem("self_alias", "a person is aliased to themselves", "pass two different identities")
     else:
@@ -113,7 +116,9 @@ def call_problems(call: Call) -> Iterator[Problem]:
 def _text_problems(text: Any, kind: str, noun: str, remedy: str) -> Iterator[Problem]:
     if type(text) is str and 0 < len(text) <= MAX_NAME and text.isascii():
         return  # as nearly always
-    if not is_a(text, str):
+    if text is None:
+        yield Problem(kind, f"the {noun} is missing", remedy)
+    elif not is_a(text, str):
         yield Problem(kind, f"the {noun} is of type {type_name(text)}, not text", remedy)
     elif not text:
         yield Problem(kind, f"the {noun} is empty", remedy)

@@ -29,6 +29,7 @@ from km_logging.marks import Marks
 from km_logging.outbox import Entry, Outbox
 from km_logging.pacing import Pacing
 from km_logging.policy import Answer, Breaker, Verdict
+from km_logging.problems import EVERY, unreachable
 from km_logging.queueing import Mark
 from km_logging.retries import Retries
 from km_logging.senders import ManySender, Sender
@@ -38,6 +39,9 @@ __all__ = ["Delivery"]
 
 #: A worker with nothing to do goes after so many seconds.
 IDLE = 10.0
+
+#: What cannot be reached for so long, in seconds, is said.
+OUTAGE = 10.0
 
 #: How often to look whether everything is through, in seconds.
 GLANCE = 0.01
@@ -83,6 +87,7 @@ class Delivery:
         self._idle = 0
         self._width = settings.senders
         self._breaker = Breaker()
+        self._says_unreachable_at = math.inf
         self._pacing = Pacing(settings.cpu_share)
         self._watched_until = math.inf  # a worker waits for this moment; no other one need wait for a later one
         self._closed = False
@@ -474,7 +479,7 @@ class Delivery:
 
     def _settle(self, answered: Sequence[tuple[Entry, Answer]], cpu: float) -> None:
         """What becomes of entries that were answered; ``cpu``: seconds that they took together."""
-        errors: list[str] = []
+        problems: list[Problem] = []  # said without the lock: a callback may be anything
         with self._turn:
             now = time.monotonic()
             self._pacing.ended(cpu, len(answered), now)
@@ -482,10 +487,23 @@ class Delivery:
                 try:
                     self._settle_one(entry, answer, now)
                 except Exception as error:  # noqa: BLE001, PERF203 - a worker outlives whatever is wrong with one call
-                    errors.append(type_name(error))
-        for kind in errors:
-            message = f"delivery met an error of its own ({kind})"
-            self._report_problem(Problem("delivery", message, "please report this to the authors of km_logging"))
+                    message = f"delivery met an error of its own ({type_name(error)})"
+                    problems.append(Problem("delivery", message, "please report this to the authors of km_logging"))
+            if self._is_to_say_unreachable(now):
+                problems.append(unreachable(self._settings.endpoint, self._ledger.last_error or "no answer"))
+        for problem in problems:
+            self._report_problem(problem)
+
+    def _is_to_say_unreachable(self, now: float) -> bool:
+        """Whether nothing could be delivered for so long that it should be known; once a minute."""
+        if self._closed or not self._breaker.has_failed:
+            self._says_unreachable_at = math.inf
+        elif self._says_unreachable_at == math.inf:
+            self._says_unreachable_at = now + OUTAGE
+        elif now >= self._says_unreachable_at:
+            self._says_unreachable_at = now + EVERY
+            return True
+        return False
 
     def _settle_one(self, entry: Entry, answer: Answer, now: float) -> None:
         verdict = policy.verdict(answer)

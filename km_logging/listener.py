@@ -7,6 +7,7 @@ exception, whoever raises it, costs its own call at most; one that left `handle`
 from __future__ import annotations
 
 import logging.handlers
+import math
 import threading
 import time
 from collections import deque
@@ -16,7 +17,7 @@ from km_logging.calls import Problem
 from km_logging.guard import THREAD_NAME, ours, park
 from km_logging.intake import Intake
 from km_logging.ledger import Ledger
-from km_logging.problems import Reporter
+from km_logging.problems import EVERY, Reporter, dropped
 from km_logging.queueing import Batch, CallQueue, Committed, Mark
 
 __all__ = ["Listener"]
@@ -24,6 +25,9 @@ __all__ = ["Listener"]
 #: After so many calls of a batch they are kept, and a pause may be due; where it is a commit to keep them, after more.
 SLICE = 10
 SLICE_LASTING = 100
+
+#: Of what was dropped, what is said; the rest was asked for.
+SAID = ("overflow", "expired", "rejected")
 
 #: Over how many of the last events `merged` is estimated.
 REMEMBERED = 10_000
@@ -68,6 +72,8 @@ class Listener(logging.handlers.QueueListener):
         self._ledger = ledger
         self._reporter = reporter
         self._merging = _Merging(REMEMBERED)
+        self._said_dropped = dict.fromkeys(SAID, 0)
+        self._says_dropped_at = -math.inf
 
     def stop(self) -> None:
         """Let the thread end once the queue is empty; does not wait for it, since a callback may hang in it."""
@@ -116,6 +122,7 @@ class Listener(logging.handlers.QueueListener):
                     requests.append(request)
         self._keep(requests)
         self._have_rested(began)
+        self._say_dropped()
         if is_fuller:
             self._wake()
 
@@ -124,6 +131,16 @@ class Listener(logging.handlers.QueueListener):
         if pause := self._rest(time.thread_time() - began):
             self._calls.rest(pause)
         return time.thread_time()
+
+    def _say_dropped(self) -> None:
+        """Say how many calls were dropped since this was said last, but once a minute."""
+        if time.monotonic() < self._says_dropped_at:
+            return
+        tallies = {reason: self._ledger.dropped[reason].value for reason in SAID}
+        if counts := {reason: more for reason in SAID if (more := tallies[reason] - self._said_dropped[reason])}:
+            self._said_dropped = tallies
+            self._says_dropped_at = time.monotonic() + EVERY
+            self._reporter.report(dropped(counts, self._ledger.last_error))
 
     def _count_merged(self, request: str) -> None:
         if request.startswith("/e") and self._merging.repeats(request):

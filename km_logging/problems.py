@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from km_logging.calls import Problem, type_name
 
-__all__ = ["FormattedNames", "Reporter", "insecure", "logger"]
+__all__ = ["EVERY", "FormattedNames", "Reporter", "dropped", "insecure", "logger", "unreachable"]
 
 logger = logging.getLogger("km_logging")
 
@@ -68,6 +68,32 @@ def insecure(endpoint: object) -> Problem:
     """That calls leave this machine unencrypted."""
     message = f"calls go to {endpoint} unencrypted, with the key"
     return Problem("insecure_endpoint", message, "use an https:// endpoint")
+
+
+def unreachable(endpoint: object, error: str) -> Problem:
+    """That calls wait; ``error``: what came of the last attempt."""
+    remedy = "check endpoint, network and proxy (km-logging check); calls wait meanwhile, and are tried again"
+    return Problem("unreachable", f"calls cannot be delivered to {endpoint} for now ({error})", remedy)
+
+
+def dropped(counts: Mapping[str, int], error: str | None) -> Problem:
+    """That calls were given up.
+
+    Args:
+        counts: reason, a key of `km_logging.ledger.DROPPED`, to how many.
+        error: what came of the last attempt that failed, or None.
+    """
+    said = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+    why = f" (last error: {error})" if error else ""
+    return Problem("dropped", f"calls were dropped: {said}{why}", _REMEDIES[next(iter(counts))])
+
+
+#: What to do about each reason.
+_REMEDIES = {
+    "overflow": "raise capacity, or the bounds of the outbox, or have more delivered at once by senders or transport",
+    "expired": "check endpoint, network and proxy; an outbox that lasts has calls tried for 7 days",
+    "rejected": "see what the server answered; an outbox that lasts keeps such calls (km-logging outbox list --dead)",
+}
 
 
 class FormattedNames:

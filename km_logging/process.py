@@ -242,8 +242,10 @@ def say_left(left: int, pipelines: list[Drainable]) -> None:
         pipeline.said_left = pipeline.at_risk
     errors = sorted({pipeline.ledger.last_error for pipeline in pipelines if pipeline.ledger.last_error})
     why = f" (last error: {'; '.join(errors)})" if errors else ""
+    said = "1 call was" if left == 1 else f"{left} calls were"
+    lost = f"{said} not delivered within drain_timeout and {'is' if left == 1 else 'are'} lost{why}"
     with suppress(AttributeError, OSError, RuntimeError, ValueError):  # no stderr any more, or in the middle of a write
-        sys.stderr.write(f"km_logging: {left} calls were not delivered within drain_timeout and are lost{why}\n")
+        sys.stderr.write(f"km_logging: {lost}: check endpoint and network, or have an outbox that lasts keep them\n")
 
 
 def _before_fork() -> None:

@@ -437,6 +437,56 @@ def test_cpu_share_is_what_the_throttle_is_told(server, monkeypatch):
     assert set(shares) == {0.25}
 
 
+# What is said.
+
+
+def test_an_outage_that_lasts_is_said_once_and_what_is_dropped_then_too(quick, monkeypatch):
+    """Not at once: who is away for a moment need not be spoken of."""
+    monkeypatch.setattr(delivery, "OUTAGE", 0.05)
+    problems = []
+    with (
+        refused() as endpoint,
+        tracker_for(endpoint, retry_for=0.3, on_problem=problems.append, drain_timeout=0) as tracker,
+    ):
+        tracker.event("bob@example.com", "Signed Up", plan="secret-plan")
+        eventually(lambda: tracker.stats().dropped)
+        assert [problem.kind for problem in problems] == ["unreachable"]
+        tracker.event("eve", "Signed Up")
+        eventually(lambda: problems[1:])
+    unreachable, dropped = map(str, problems)
+    assert endpoint in unreachable
+    assert "ConnectionRefusedError" in unreachable
+    assert dropped.startswith("calls were dropped: 1 expired (last error: ")
+    assert tracker.stats().refused == {}
+    for secret in [KEY, KEY_ON_THE_WIRE, "bob", "secret-plan"]:
+        assert secret not in unreachable + dropped
+
+
+def test_an_outage_is_over_with_the_first_answer_that_speaks_well_of_the_path(quick, monkeypatch):
+    monkeypatch.setattr(delivery, "OUTAGE", 1000.0)
+    answers = Answers(bob=[Reply(503)] * 3)
+    with TrackingServer(answers) as server, tracker_for(server.endpoint) as tracker:
+        worker = tracker._pipeline._delivery
+        tracker.event("bob", "Signed Up")
+        server.wait(1)
+        eventually(lambda: worker._says_unreachable_at < math.inf)
+        assert tracker.flush()
+        assert worker._says_unreachable_at == math.inf
+
+
+def test_what_does_not_fit_is_said(held):
+    problems = []
+    with (
+        TrackingServer(Answers(p0=[held])) as server,
+        tracker_for(server.endpoint, senders=1, capacity=2, on_problem=problems.append) as tracker,
+    ):
+        assert _fill(tracker, server, 4) == [True, True, False, False]
+        held.set()
+        assert tracker.flush()
+        eventually(lambda: problems)
+    assert [problem.message for problem in problems] == ["calls were dropped: 2 overflow"]
+
+
 # Capacity.
 
 

@@ -411,7 +411,7 @@ def test_a_before_send_that_hangs_does_not_hold_up_the_end(tmp_path, server):
         """
     ended = run(tmp_path, text, server.endpoint, KM_DRAIN_TIMEOUT=0.3, **SQLITE)
     assert ended.code == 0
-    assert [line.partition(" were ")[0] for line in ended.said] == ["km_logging: 1 calls"]
+    assert [line.partition(" was ")[0] for line in ended.said] == ["km_logging: 1 call"]
     assert ended.seconds < GUARD / 2
     each_once(server, "p-0")
 

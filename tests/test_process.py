@@ -39,7 +39,7 @@ def _each_once(server: TrackingServer, *names: str) -> None:
 def _said_once(ended: Ended, calls: int) -> None:
     """One line on stderr says how many calls are lost, and nothing of them."""
     assert len(ended.said) == 1
-    assert ended.said[0].startswith(f"km_logging: {calls} calls were not delivered")
+    assert ended.said[0].startswith(f"km_logging: {calls} call{' was' if calls == 1 else 's were'} not delivered")
     assert not [it for it in [KEY, KEY_ON_THE_WIRE, "secret-plan", "p-0", "Signed"] if it in ended.said[0]]
 
 

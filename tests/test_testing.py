@@ -639,7 +639,7 @@ def test_finish_waits_no_longer_than_drain_timeout(capsys):
         tracker.event("bob", "Signed Up")
         finish(endpoint)
         assert tracker.stats().dropped == {"closed": 1}
-    assert "1 calls were not delivered" in capsys.readouterr().err
+    assert "1 call was not delivered" in capsys.readouterr().err
 
 
 def test_it_needs_no_pytest(tmp_path: Path, server):

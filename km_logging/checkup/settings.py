@@ -128,7 +128,10 @@ def _refused_include(where: str, settings: Settings) -> Iterator[Finding]:
 
 
 def _path_findings(where: str, settings: Settings) -> Iterator[Finding]:
-    """What concerns the way to the server."""
+    """What concerns the way to the server, and what keeps calls until then."""
+    if settings.durability == "immediate" and not settings.outbox.lasts:
+        message = f"{where}: durability 'immediate' does nothing for an outbox in memory, which ends with the process"
+        yield Finding(message, "name one that lasts, such as sqlite:///km.db", is_note=True)
     if not settings.endpoint.is_private:
         problem = insecure(settings.endpoint)
         yield Finding(f"{where}: {problem.message}", problem.remedy, is_note=True)

@@ -50,7 +50,9 @@ def settings(**given: object) -> Settings:
     return Settings.resolve(given | alone, os.environ)
 
 
-def _address(_context: click.Context, _parameter: click.Parameter, text: str) -> OutboxAddress:
+def _address(_context: click.Context, _parameter: click.Parameter, text: str | None) -> OutboxAddress:
+    if text is None:
+        raise click.UsageError("OUTBOX is missing: name one, such as sqlite:///km.db, or set KM_OUTBOX")
     try:
         address = parse_outbox("OUTBOX", text)
     except SettingsError as error:
@@ -61,7 +63,7 @@ def _address(_context: click.Context, _parameter: click.Parameter, text: str) ->
 
 
 #: On a command line everybody could read its password, so it may be in the environment.
-outbox = click.argument("outbox", metavar="OUTBOX", callback=_address, envvar="KM_OUTBOX")
+outbox = click.argument("outbox", metavar="OUTBOX", required=False, callback=_address, envvar="KM_OUTBOX")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
