@@ -245,6 +245,35 @@ def test_a_stream_or_group_that_is_taken_away_is_made_again(start, redis_server,
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket")  # broken off while redis-py connects
+@pytest.mark.parametrize("key", ["k", "another", ""])
+def test_who_begins_while_the_servers_memory_is_full_delivers(start, redis_server, key):
+    """Nothing else makes room there; what is to be noted of its key is not worth the wait."""
+    first = start()
+    first.put("a", "b")
+    first.close()
+    with redis_server.full():
+        late = start(api_key=key)
+        late.settle(*late.claim())
+        late.outbox.sync()
+        assert kept(redis_server.where) == []
+        assert "memory is full" not in said(late)
+
+
+def test_a_dead_call_holds_up_nobody_while_the_servers_memory_is_full(start, redis_server):
+    """What is delivered makes the room that it needs; until then it stays where it is."""
+    bench = start()
+    bench.put("a", "b", "c")
+    first, *others = bench.claim()
+    with redis_server.full():
+        bench.bury(first)
+        bench.settle(*others)
+        bench.outbox.sync()
+        assert (kept(redis_server.where), kept(redis_server.where, dead=True)) == (["a"], [])
+    bench.mend()
+    bench.outbox.sync()
+    assert (kept(redis_server.where), kept(redis_server.where, dead=True)) == ([], ["a"])
+
+
 def test_what_a_signal_handler_breaks_off_leaves_no_answer_behind(start):
     """The next question gets its own one, whenever that happens."""
     bench = start()

@@ -276,12 +276,13 @@ class RedisOutbox:
             self.sync()
 
     def sync(self) -> None:
-        if (buried := list(self._buried)) and self._line.do(lambda stream: stream.bury(buried)):
-            del self._buried[: len(buried)]
-            self._consumer.forget(buried)
         if (settled := list(self._settled)) and self._line.do(lambda stream: stream.delete(settled)):
             del self._settled[: len(settled)]
             self._consumer.forget(settled)
+        # After that has made room: where the server's memory is full, to bury is refused.
+        if (buried := list(self._buried)) and self._line.do(lambda stream: stream.bury(buried)):
+            del self._buried[: len(buried)]
+            self._consumer.forget(buried)
 
     def holds(self, entry: Entry) -> bool:
         return entry.number < 0

@@ -5,7 +5,7 @@ Each is given the keys of the stream and of the dead one.
 
 from __future__ import annotations
 
-__all__ = ["ADD", "BURY", "HAND", "JOIN", "LEAVE", "REVIVE"]
+__all__ = ["ADD", "BURY", "DELETE", "HAND", "JOIN", "LEAVE", "REVIVE"]
 
 #: Add calls as long as there is room. Arguments: most calls of both streams, then accepted_at and request of each.
 #: Returns how many were added, and the IDs of the first and of the last.
@@ -21,10 +21,16 @@ end
 return {count, first, last}
 """
 
-#: Have a consumer group, with everything before it that is in the stream. Argument: group.
+#: Have a consumer group, with everything before it that is in the stream. Argument: group. To make one that is there
+#: is refused as well while the server's memory is full, which is when somebody has to deliver.
 JOIN = """
+for _, facts in ipairs(redis.pcall('XINFO', 'GROUPS', KEYS[1])) do
+  for i = 1, #facts, 2 do
+    if facts[i] == 'name' and facts[i + 1] == ARGV[1] then return end
+  end
+end
 local answer = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
-if answer['err'] and not string.find(answer['err'], 'BUSYGROUP') then return answer end
+if answer['err'] then return answer end
 """
 
 #: Give entries from one consumer's hands into another's, or the same one's. Arguments: group, giver, taker, for how
@@ -40,6 +46,13 @@ for i = 5, #ARGV do
   end
 end
 return lost
+"""
+
+#: Forget entries. Arguments: group, IDs. No transaction: a server whose memory is full refuses whatever is in one.
+DELETE = """
+local ids = {unpack(ARGV, 2)}
+redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
+redis.call('XDEL', KEYS[1], unpack(ids))
 """
 
 #: Move entries to the dead ones. Arguments: group, IDs.

@@ -2,9 +2,8 @@
 
 1. Only this module imports redis. Every error that leaves it is an OutboxError, and shows no text of Redis's, which
    may quote a call or a password.
-2. Every change is one command, one transaction or one script, so that it happens whole or not at all, and may be
-   asked for again where its answer was lost: only calls that are added again are there twice, which Kissmetrics counts
-   once.
+2. Every change is one command or one script, so that it happens whole or not at all, and may be asked for
+   again where its answer was lost: only calls that are added again are there twice, which Kissmetrics counts once.
 3. Nothing is trimmed: what was not delivered leaves the stream for the dead one, or by `Stream.purge`.
 
 The keys are ``km``, the stream of calls; ``km:dead``, the one of dead calls; ``km:facts``, what relays note.
@@ -24,7 +23,7 @@ from redis.retry import Retry
 
 from km_logging.addresses import StreamAddress
 from km_logging.errors import OutboxError
-from km_logging.outbox.scripts import ADD, BURY, HAND, JOIN, LEAVE, REVIVE
+from km_logging.outbox.scripts import ADD, BURY, DELETE, HAND, JOIN, LEAVE, REVIVE
 from km_logging.outbox.store import Row
 
 __all__ = ["CHUNK", "GROUP", "Added", "Stream"]
@@ -166,11 +165,7 @@ class Stream:
     def delete(self, numbers: Sequence[int]) -> None:
         """Forget calls: they were delivered, or are given up."""
         for chunk in _chunks(numbers):
-            ids = [_id(number) for number in chunk]
-            both = self._redis.pipeline(transaction=True)
-            both.xack(self._key, GROUP, *ids)
-            both.xdel(self._key, *ids)
-            self._ask(both.execute)
+            self._run(DELETE, GROUP, *map(_id, chunk))
 
     def bury(self, numbers: Sequence[int]) -> None:
         """Move calls to the dead ones."""
@@ -186,12 +181,23 @@ class Stream:
 
         It keeps 32 bits of a salted hash, which many keys have: nobody can find the key by it.
         """
-        self._ask(self._redis.hsetnx, self._facts, "salt", os.urandom(8).hex())
-        salt, known = self._ask(self._redis.hmget, self._facts, ["salt", "key"])
+        salt, known = self._noted()
+        if salt is None:
+            self._note(self._redis.hsetnx, "salt", os.urandom(8).hex())
+            salt, known = self._noted()
+        if salt is None:
+            return True
         mark = blake2b(api_key.encode(), digest_size=4, salt=bytes.fromhex(salt)).hexdigest()
         if known != mark:
-            self._ask(self._redis.hset, self._facts, "key", mark)
+            self._note(self._redis.hset, "key", mark)
         return known in {None, mark}
+
+    def _noted(self) -> list[str | None]:
+        return list(self._ask(self._redis.hmget, self._facts, ["salt", "key"]))
+
+    def _note(self, command: Callable[..., Any], fact: str, value: str) -> None:
+        with suppress(OutboxError):  # its memory is full, say: all the more must somebody deliver
+            self._ask(command, self._facts, fact, value)
 
     @property
     def may_be_evicted(self) -> bool:

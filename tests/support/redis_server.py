@@ -9,7 +9,8 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -103,6 +104,16 @@ class RedisServer:
         """Have it refuse every change, as a replica does whose primary is gone."""
         with self.client() as client:
             client.replicaof("127.0.0.1", 1)
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Have its memory be full, so that it refuses what would take more."""
+        with self.client() as client:
+            client.config_set("maxmemory", "1mb")
+            try:
+                yield
+            finally:
+                client.config_set("maxmemory", "0")
 
     def let_write(self) -> None:
         """Have it be its own primary again."""
