@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
+import pty
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -176,13 +178,25 @@ def km_logging(*arguments: str, endpoint: str = "http://127.0.0.1:9") -> subproc
     )
 
 
+#: The same command in a hurry: it shows its counters every few milliseconds.
+HURRIED = """
+import sys
+from km_logging.commands import run
+module = sys.modules["km_logging.commands.relay"]
+module.IN_A_LOG = module.ON_A_TERMINAL = 0.02
+run()
+"""
+
+
 @contextmanager
-def running(*arguments: str, endpoint: str) -> Iterator[subprocess.Popen[str]]:
+def running(
+    *arguments: str, endpoint: str, program: Sequence[str] = ("-m", "km_logging"), err: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "km_logging", *arguments],
+        [sys.executable, *program, *arguments],
         env={**os.environ, "KM_API_KEY": KEY, "KM_ENDPOINT": endpoint},
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=err,
         text=True,
     )
     try:
@@ -231,6 +245,68 @@ def test_a_clean_stop_needs_no_redis(tmp_path, server):
     assert (process.returncode, out) == (0, "1 delivered.\n")
     assert "cannot be reached" in err
     assert "Traceback" not in err
+
+
+def test_where_there_is_no_terminal_the_counters_are_lines_of_json(outbox, server):
+    """Of the relay's own books, and with what waits."""
+    fill(outbox, "ann")
+    with running("relay", outbox, endpoint=server.endpoint, program=("-c", HURRIED)) as process:
+        lines = map(json.loads, process.stdout)
+        shown = next(line for line in lines if line["delivered"])
+    assert {"waiting", "accepted", "delivered", "handed_over", "dropped", "last_error"} <= shown.keys()
+    assert (shown["accepted"], shown["delivered"], shown["dropped"]) == (1, 1, {})
+
+
+def test_the_counters_go_on_without_redis(tmp_path, server):
+    """Which is when somebody looks at them; how many calls wait nobody knows then."""
+    with RedisServer(tmp_path) as redis_server:
+        fill(redis_server.address, "ann")
+        with running("relay", redis_server.address, endpoint=server.endpoint, program=("-c", HURRIED)) as process:
+            lines = map(json.loads, process.stdout)
+            next(line for line in lines if line["delivered"] and line["waiting"] == 0)
+            redis_server.kill()
+            shown = next(line for line in lines if line["waiting"] is None)
+            assert shown["delivered"] == 1
+            redis_server.start()
+            next(line for line in lines if line["waiting"] is not None)
+
+
+def test_on_a_terminal_the_counters_are_one_line_that_changes(outbox, server):
+    """Over and over in its place, which is empty at the end."""
+    fill(outbox, "ann")
+    ours, theirs = pty.openpty()
+    with running("relay", outbox, endpoint=server.endpoint, program=("-c", HURRIED), err=theirs) as process:
+        os.close(theirs)
+        shown = ""
+        while "delivers: 1 delivered, 0 waiting, 0 retried" not in shown:
+            shown += os.read(ours, 65_536).decode()
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=GUARD)[0] == "1 delivered, 0 left.\n"
+    with suppress(OSError):  # how a terminal says that nobody is there any more
+        while part := os.read(ours, 65_536):
+            shown += part.decode()
+    os.close(ours)
+    lines = shown.split("\r\x1b[K")
+    assert (lines[0], lines[-1]) == ("", "")
+    assert all(line.startswith(("waits: ", "delivers: ")) for line in lines[1:-1])
+
+
+@pytest.mark.parametrize(("given", "environment", "share"), [([], "", 1.0), ([], "0.25", 0.25), (["0.3"], "0.25", 0.3)])
+def test_a_relay_may_take_a_whole_core(monkeypatch, file, given, environment, share):
+    """There is no application beside it, unless somebody says so."""
+    module = importlib.import_module("km_logging.commands.relay")
+    shares = []
+
+    def see(settings):
+        shares.append(settings.cpu_share)
+        raise SettingsError("seen")
+
+    monkeypatch.setattr(module, "Relay", see)
+    monkeypatch.setenv("KM_CPU_SHARE", environment)
+    monkeypatch.setenv("KM_API_KEY", KEY)
+    with pytest.raises(SettingsError, match="seen"):
+        module.relay.main([file, *(f"--cpu-share={number}" for number in given)], standalone_mode=False)
+    assert shares == [share]
 
 
 def test_a_relay_needs_a_key(redis_server):

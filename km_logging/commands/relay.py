@@ -15,7 +15,7 @@ import click
 
 from km_logging.addresses import OutboxAddress
 from km_logging.commands import options
-from km_logging.commands.terminal import console
+from km_logging.commands.terminal import console, printable
 from km_logging.errors import OutboxError
 from km_logging.ledger import Stats
 from km_logging.relay import Relay
@@ -26,6 +26,9 @@ __all__ = ["relay"]
 #: How often the counters are shown, in seconds: on a terminal, and in a log.
 ON_A_TERMINAL = 0.5
 IN_A_LOG = 60.0
+
+#: Has a terminal begin its last line anew.
+ANEW = "\r\x1b[K"
 
 
 @click.command()
@@ -60,13 +63,13 @@ def relay(outbox: OutboxAddress, *, once: bool, drain: bool, quiet: bool, as_jso
     relaying = Relay(Settings.resolve(given, os.environ))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: relaying.stop())
-    if not quiet:
-        _showing(relaying)
+    show_no_more = _nothing if quiet else _showing(relaying)
     try:
         (relaying.run_once if once else relaying.drain if drain else relaying.run)()
     finally:
         is_other = relaying.has_others
         stats = relaying.close()
+        show_no_more()
     left = _left(relaying, may_fail=not (once or drain))
     # What another process delivers, and what is left on request, is no failure.
     has_failed = (once or drain) and bool(stats.dropped or (left and not is_other))
@@ -88,34 +91,58 @@ def _left(relaying: Relay, *, may_fail: bool) -> int | None:
         return None
 
 
-def _showing(relaying: Relay) -> None:
-    """Show the counters now and then: one line that changes on a terminal, else a line of JSON a minute."""
-    show, every = (_on_terminal(relaying), ON_A_TERMINAL) if sys.stderr.isatty() else (_in_log(relaying), IN_A_LOG)
+def _nothing() -> None:
+    pass
+
+
+def _showing(relaying: Relay) -> Callable[[], None]:
+    """Show the counters now and then: one line that changes on a terminal, else a line of JSON a minute.
+
+    Returns:
+        What ends it.
+    """
+    say, every = (_on_terminal(), ON_A_TERMINAL) if sys.stderr.isatty() else (_in_log, IN_A_LOG)
+    ended, turn = threading.Event(), threading.Lock()
 
     def tick() -> None:
-        while not relaying.is_stopped:
-            threading.Event().wait(every)
-            with suppress(OutboxError):  # which the relay has said already
-                show()
+        while not ended.wait(every):
+            stats, waiting = relaying.stats(), _waiting(relaying)
+            with turn:
+                if not ended.is_set():
+                    say(stats, waiting, relaying.leads)
+
+    def end() -> None:
+        with turn:
+            ended.set()
+        if sys.stderr.isatty():
+            click.echo(ANEW, nl=False, err=True)
 
     threading.Thread(target=tick, name="relay-progress", daemon=True).start()
+    return end
 
 
-def _on_terminal(relaying: Relay) -> Callable[[], None]:
+def _on_terminal() -> Callable[[Stats, int | None, bool], None]:
     terminal = console(stderr=True)
 
-    def show() -> None:
-        stats = relaying.stats()
-        role = "delivers" if relaying.leads else "waits"
-        line = f"{role}: {stats.delivered:,} delivered, {relaying.waiting():,} waiting, {stats.retried:,} retried"
+    def say(stats: Stats, waiting: int | None, leads: bool) -> None:  # noqa: FBT001 - as the other one
+        there = "?" if waiting is None else f"{waiting:,}"
+        role = "delivers" if leads else "waits"
+        line = f"{role}: {stats.delivered:,} delivered, {there} waiting, {stats.retried:,} retried"
         error = f" ({stats.last_error})" if stats.last_error and stats.pending else ""
-        terminal.print(f"\r{line}{error}\x1b[K", end="", soft_wrap=True)
+        click.echo(ANEW + printable(line + error)[: terminal.width - 1], nl=False, err=True)
 
-    return show
+    return say
 
 
-def _in_log(relaying: Relay) -> Callable[[], None]:
-    return lambda: click.echo(json.dumps({"waiting": relaying.waiting(), **dataclasses.asdict(relaying.stats())}))
+def _in_log(stats: Stats, waiting: int | None, _leads: bool) -> None:  # noqa: FBT001 - as the other one
+    click.echo(json.dumps({"waiting": waiting, **dataclasses.asdict(stats)}))
+
+
+def _waiting(relaying: Relay) -> int | None:
+    """How many calls wait; None while the outbox cannot be used, which the relay has said already."""
+    with suppress(OutboxError):
+        return relaying.waiting()
+    return None
 
 
 def _print(stats: Stats, left: int | None, *, as_json: bool) -> None:
