@@ -157,7 +157,15 @@ def test_calls_wait_in_memory_while_there_is_no_server(start, redis_server, cabl
     assert (bench.outbox.pending, bench.handed_over, bench.outbox.poll) == (0, 3, math.inf)
     assert kept(redis_server.where) == ["a", "b", "c"]
     assert {problem.kind for problem in bench.problems} == {"outbox"}
-    assert "cannot be reached" in said(bench)
+    assert "cannot be reached), so calls wait in memory" in said(bench)
+
+
+def test_a_relay_says_that_it_delivers_nothing_then(start, cable):
+    """There is nothing in its memory."""
+    relay = start(at(cable.address), is_relay=True)
+    cable.cut()
+    relay.outbox.look()
+    assert "cannot be reached), so nothing is delivered from it" in said(relay)
 
 
 @pytest.mark.usefixtures("_no_backoff")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -241,7 +243,9 @@ def fault(address):
         stream.add([("/e?_p=s3cret", NOW)])
     assert caught.value.__suppress_context__
     assert "s3cret" not in f"{caught.value!r} {caught.value.__cause__}"
-    return str(caught.value)
+    where, _, said = str(caught.value).partition(": ")
+    assert where == str(parse_outbox("outbox", address))  # of many servers there may be
+    return said
 
 
 def test_a_server_that_is_not_there():
@@ -310,6 +314,39 @@ def test_a_server_whose_memory_is_full_or_that_is_a_replica(redis_server, stream
     finally:
         redis_server.let_write()
     assert stream.count() == 0
+
+
+def test_a_server_that_lacks_replicas_or_connections(redis_server):
+    """As it is set up."""
+    with redis_server.client() as client:
+        try:
+            client.config_set("min-replicas-to-write", 1)
+            assert fault(redis_server.address).startswith("too few of its replicas")
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+        most = client.config_get("maxclients")["maxclients"]
+        try:
+            client.config_set("maxclients", 1)
+            assert fault(redis_server.address) == "it has as many connections as it allows: raise its maxclients"
+        finally:
+            client.config_set("maxclients", most)
+
+
+def test_a_server_that_serves_only_its_own_machine():
+    """As it does without a password, by its own default; there is no other machine here, so its answer is."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(b"-DENIED Redis is running in protected mode because s3cret.\r\n")
+                connection.recv(1)
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        assert fault(f"redis://127.0.0.1:{listener.getsockname()[1]}").startswith("it serves other machines only")
+        thread.join(GUARD)
 
 
 def test_a_server_that_is_too_old(tmp_path):

@@ -60,10 +60,16 @@ class Line:
         address: of the stream.
         opened: is called with each new connection; may raise OutboxError.
         tell: says what is wrong, and what to do about it.
+        meanwhile: what is the case while the server cannot be used.
     """
 
     def __init__(
-        self, address: StreamAddress, *, opened: Callable[[Stream], None], tell: Callable[[str, str], None]
+        self,
+        address: StreamAddress,
+        *,
+        opened: Callable[[Stream], None],
+        tell: Callable[[str, str], None],
+        meanwhile: str,
     ) -> None:
         with suppress(RuntimeError):
             # redis imports this, and Python refuses it as soon as the process begins to end: the first call may have
@@ -72,6 +78,7 @@ class Line:
         self._address = address
         self._opened = opened
         self._tell = tell
+        self._meanwhile = meanwhile
         self._lock = threading.RLock()  # guards everything below
         self._stream: Stream | None = None
         self._is_shut = False
@@ -124,7 +131,7 @@ class Line:
         self._hang_up()
         self._faults += 1
         self._retry_at = time.monotonic() + backoff(self._faults, random.random())
-        message = f"the outbox {self._address} cannot be used ({error.message}), so calls wait in memory"
+        message = f"the outbox {self._address} cannot be used ({error.message}), so {self._meanwhile}"
         self._tell(message, error.remedy)
 
     def retry(self) -> None:

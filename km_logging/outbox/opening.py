@@ -26,8 +26,11 @@ def opened(address: OutboxAddress) -> Iterator[Store]:
     if isinstance(address, StreamAddress):
         from km_logging.outbox.line import stream_at
 
-        with closing(stream_at(address, patience=PATIENCE)) as stream:
-            yield stream
+        try:
+            with closing(stream_at(address, patience=PATIENCE)) as stream:
+                yield stream
+        except OutboxError as error:
+            raise OutboxError(f"{address}: {error.message}", error.remedy) from None
         return
     import sqlite3
 

@@ -87,7 +87,8 @@ class RedisOutbox:
         #: Is called when there may be something to do.
         self.wake: Callable[[], None] = lambda: None
         self.moves = 0
-        self._line = Line(address, opened=self._opened, tell=self._tell)
+        meanwhile = "nothing is delivered from it" if is_relay else "calls wait in memory"
+        self._line = Line(address, opened=self._opened, tell=self._tell, meanwhile=meanwhile)
         self._is_checked = False
         self._consumer = Consumer(self._line)
         self._held = Held()
