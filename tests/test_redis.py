@@ -223,6 +223,22 @@ def test_at_the_end_a_server_that_is_back_gets_what_was_held(start, redis_server
     assert (kept(redis_server.where), bench.handed_over) == (["a"], 1)
 
 
+def test_the_last_try_is_a_short_one(start, cable, monkeypatch):
+    """Of many trackers each has one when the time is over; whoever goes on all the same waits as before."""
+    bench = start(at(cable.address), delivers=False)
+    cable.die()
+    bench.put("a")
+    waited = []
+    real = line.stream_at
+    monkeypatch.setattr(
+        line, "stream_at", lambda *where, patience: waited.append(patience) or real(*where, patience=0.01)
+    )
+    bench.outbox.keep_rest()
+    bench.mend()
+    assert waited == [line.LAST_PATIENCE, line.PATIENCE]
+    assert line.LAST_PATIENCE < line.PATIENCE
+
+
 def test_at_the_end_without_a_server_what_is_held_is_counted(start, cable):
     """As closed: there is nowhere to leave it."""
     cable.cut()

@@ -24,6 +24,9 @@ __all__ = ["Line", "check_redis", "stream_at"]
 #: How long to wait for the server, in seconds; meanwhile nothing else of the outbox goes on.
 PATIENCE = 1.0
 
+#: The same for one last try when there is no more time: several trackers may have one each.
+LAST_PATIENCE = 0.25
+
 #: How long a fork waits for what is under way, in seconds.
 FORK_PATIENCE = 2.0
 
@@ -84,6 +87,7 @@ class Line:
         self._is_shut = False
         self._faults = 0
         self._retry_at = 0.0
+        self._patience = PATIENCE
 
     @property
     def is_open(self) -> bool:
@@ -119,7 +123,8 @@ class Line:
         return bool(self.ask(lambda stream: (what(stream),)))
 
     def _connected(self) -> Stream:
-        stream = stream_at(self._address, patience=PATIENCE)
+        patience, self._patience = self._patience, PATIENCE
+        stream = stream_at(self._address, patience=patience)
         try:
             self._opened(stream)
         except BaseException:
@@ -134,9 +139,10 @@ class Line:
         message = f"the outbox {self._address} cannot be used ({error.message}), so {self._meanwhile}"
         self._tell(message, error.remedy)
 
-    def retry(self) -> None:
-        """Try again with the next question, whatever was."""
+    def retry(self, patience: float = PATIENCE) -> None:
+        """Try again with the next question, whatever was, and wait for so many seconds."""
         self._retry_at = 0.0
+        self._patience = patience
 
     def _hang_up(self) -> None:
         stream, self._stream = self._stream, None

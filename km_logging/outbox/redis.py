@@ -24,7 +24,7 @@ from km_logging.ledger import Ledger, Tally
 from km_logging.outbox import Entry
 from km_logging.outbox.consumer import Consumer
 from km_logging.outbox.held import Held
-from km_logging.outbox.line import Line
+from km_logging.outbox.line import LAST_PATIENCE, Line
 from km_logging.outbox.unread import Unread
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ class RedisOutbox:
 
     def keep_rest(self) -> None:
         if self._held or self._settled or self._buried:
-            self._line.retry()
+            self._line.retry(LAST_PATIENCE)
             self._move()
             self.sync()
 
