@@ -418,6 +418,20 @@ def test_what_was_in_the_hands_of_a_dead_one_is_taken_over(start, redis_server, 
     assert {entry.is_own for entry in two.claim()} <= {False}
 
 
+def test_who_is_busy_takes_over_in_time(start, redis_server):
+    """Not only when everything is done that was at hand, which takes long where the tracking server is slow."""
+    dead, busy = start(), start()
+    dead.put("a")
+    dead.claim()
+    busy.put("b", "c")
+    assert busy.claimed(1) == ["b"]
+    dead.outbox._line.shut()
+    grow_old(redis_server, dead.outbox._consumer.name)
+    assert busy.outbox.waiting == 2
+    assert group(redis_server)[busy.outbox._consumer.name] == 3
+    assert busy.claimed() == ["c", "a"]
+
+
 def test_who_lives_is_not_robbed(start, monkeypatch):
     """Although all its threads wait for the tracking server: it has one that speaks for what is in its hands."""
     monkeypatch.setattr(consumer, "IDLE", 0.3)

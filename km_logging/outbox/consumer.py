@@ -72,14 +72,17 @@ class Consumer:
         self._take(rows)
         return rows, len(rows) < FETCH
 
+    @property
+    def is_to_take_over(self) -> bool:
+        """Whether it is time to look for what a dead one had."""
+        return time.monotonic() >= self._sweep_at
+
     def take_over(self, but: Iterable[int]) -> list[Row]:
         """Take what was in the hands of one that is dead, or was given back.
 
         Args:
             but: numbers of calls that are in the hands of this process, and may have seemed to be a dead one's.
         """
-        if time.monotonic() < self._sweep_at:
-            return []
         found: list[Row] = []
         is_over = False
         while not found and not is_over:

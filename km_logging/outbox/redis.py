@@ -22,7 +22,7 @@ from km_logging.addresses import StreamAddress
 from km_logging.calls import Problem
 from km_logging.ledger import Ledger, Tally
 from km_logging.outbox import Entry
-from km_logging.outbox.consumer import Consumer
+from km_logging.outbox.consumer import FETCH, Consumer
 from km_logging.outbox.held import Held
 from km_logging.outbox.line import LAST_PATIENCE, Line
 from km_logging.outbox.unread import Unread
@@ -215,8 +215,9 @@ class RedisOutbox:
         if not is_sure:  # it may all be in another's hands
             return False
         # Where what was delivered cannot be deleted, no more is: it would all be sent again.
-        if not self._fetched and self._delivers and len(self._settled) < MOST_SETTLED:
-            self._fetch(self._consumer.take_over({*self._claimed, *self._settled, *self._buried}))
+        if self._delivers and len(self._settled) < MOST_SETTLED:
+            if len(self._fetched) < FETCH and self._consumer.is_to_take_over:  # in time, however slow it goes here
+                self._fetch(self._consumer.take_over({*self._claimed, *self._settled, *self._buried}))
             if not self._fetched and self._may_have_more:
                 self._read()
         return bool(self._fetched)
