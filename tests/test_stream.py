@@ -368,6 +368,7 @@ def test_every_error_of_redis_has_a_remedy():
         redis.ResponseError("ERR s3cret"),
         ValueError("s3cret"),
         OSError("s3cret"),
+        redis.ConnectionError("Error 13 connecting to unix socket: /s3cret. Permission denied."),
     ]:
         message, remedy = _fault_of(error)
         assert "s3cret" not in message + remedy
@@ -416,7 +417,18 @@ def test_by_tls_only_with_a_certificate_that_is_verified(secure):
     with opened(parse_outbox("outbox", f"rediss://{place}?ssl_ca_certs={file}")) as stream:
         assert add(stream, "a").done == 1
     assert "ssl_ca_certs=" in fault(f"rediss://{place}")
-    assert "ssl_ca_certs=" in fault(f"rediss://localhost:{server.port}/0?ssl_ca_certs={file}")
+    other = f"localhost:{server.port}/0"
+    assert fault(f"rediss://{other}?ssl_ca_certs={file}").startswith("its certificate is for another host")
+
+
+def test_files_of_an_address_that_are_no_help(secure, tmp_path):
+    """The server may well be there."""
+    server, _ = secure
+    place = f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs={tmp_path}"
+    (tmp_path / "empty.pem").touch()
+    assert fault(f"{place}/empty.pem").startswith("a file of certificates holds none")
+    assert fault(f"{place}/none.pem").startswith("a file that it needs is not there")
+    assert fault(f"unix://{tmp_path}/none.sock").startswith("a file that it needs is not there")
 
 
 def test_tls_where_there_is_none_is_an_error(redis_server, monkeypatch):

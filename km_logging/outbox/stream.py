@@ -293,7 +293,11 @@ def _chunks(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
 
 #: A part of an error's type or text, to what it means, and what to do about it; the first that fits.
 _FAULTS = (
+    ("certificate is not valid for", "its certificate is for another host", "use the host that the certificate names"),
     ("CERTIFICATE_VERIFY", "its certificate cannot be verified", "name who has signed it by ssl_ca_certs="),
+    ("X509", "a file of certificates holds none", "check ssl_ca_certs=, ssl_certfile= and ssl_keyfile="),
+    ("No such file", "a file that it needs is not there", "check the paths of the socket and of certificates"),
+    ("Permission denied", "a file that it needs may not be used", "check who may use the socket and certificates"),
     ("Authentication required", "it wants a password", "write it as redis://:password@host:6379/0"),
     ("Authentication", "it refuses this user and password", "write them as redis://user:password@host:6379/0"),
     ("NOAUTH", "it wants a password", "write it as redis://:password@host:6379/0"),
