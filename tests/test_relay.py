@@ -257,6 +257,19 @@ def test_where_there_is_no_terminal_the_counters_are_lines_of_json(outbox, serve
     assert (shown["accepted"], shown["delivered"], shown["dropped"]) == (1, 1, {})
 
 
+def test_who_reads_the_counters_no_more_stops_nothing(outbox, server):
+    """The relay goes on, and shows no traceback."""
+    fill(outbox, "ann")
+    with running("relay", outbox, endpoint=server.endpoint, program=("-c", HURRIED)) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        fill(outbox, "bob")
+        server.wait(2)
+        process.send_signal(signal.SIGTERM)
+        err = process.stderr.read()
+    assert "Traceback" not in err
+
+
 def test_the_counters_go_on_without_redis(tmp_path, server):
     """Which is when somebody looks at them; how many calls wait nobody knows then."""
     with RedisServer(tmp_path) as redis_server:

@@ -107,7 +107,7 @@ def _showing(relaying: Relay) -> Callable[[], None]:
     def tick() -> None:
         while not ended.wait(every):
             stats, waiting = relaying.stats(), _waiting(relaying)
-            with turn:
+            with turn, suppress(OSError):  # nobody reads it any more
                 if not ended.is_set():
                     say(stats, waiting, relaying.leads)
 
