@@ -47,7 +47,7 @@ class KissmetricsMiddleware:
                 await self._app(scope, receive, send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The life that the application has, or one of ours: Django has none."""
+        """The life that the application has, or one of ours: Django refuses one, others return at once."""
         heard: list[Message] = []
 
         async def hear() -> Message:
@@ -64,6 +64,6 @@ class KissmetricsMiddleware:
         except Exception:
             if heard:
                 raise
-            for moment in ("startup", "shutdown"):
-                await receive()
-                await say({"type": f"lifespan.{moment}.complete"})
+        for moment in () if heard else ("startup", "shutdown"):
+            await receive()
+            await say({"type": f"lifespan.{moment}.complete"})

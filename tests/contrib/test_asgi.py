@@ -108,11 +108,16 @@ def test_before_the_application_says_that_it_has_ended_everything_is_delivered(e
         assert arrived == [[], ["server"]]
 
 
-def test_an_application_without_a_life_gets_one_that_delivers(server):
+async def silent(_scope, _receive, _send):
+    """Looks at the type of the scope, and returns."""
+
+
+@pytest.mark.parametrize("application", [lifeless, silent])
+def test_an_application_without_a_life_gets_one_that_delivers(server, application):
     with tracker_for(server.endpoint) as tracker:
         speaking = Server(*LIFE)
         tracker.event("bob", "Signed Up")
-        speaking.run(KissmetricsMiddleware(lifeless))
+        speaking.run(KissmetricsMiddleware(application))
         assert speaking.told == LIVED
         assert people(server) == ["bob"]
 
