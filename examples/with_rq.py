@@ -1,4 +1,4 @@
-"""RQ: each job runs in a process of its own, and ends when its events are delivered.
+"""RQ: a job's events are those of the person whose request caused it; its process ends when they are delivered.
 
 Start `km-logging sandbox` and a Redis server; then enqueue two jobs, and have a worker do them:
 
@@ -12,25 +12,25 @@ import logging
 import os
 
 from redis import Redis
-from rq import Queue
 
 import km_logging as km
+from km_logging.contrib.rq import Queue
 
 logging.basicConfig(level="INFO", handlers=[logging.StreamHandler(), km.KissmetricsHandler()])
 logger = logging.getLogger("shop")
 
 
-def send_receipt(person: str, order: int) -> None:
-    """A job; its process ends by `os._exit`, so that the worker has to wait for its events."""
-    with km.identify(person):
-        logger.info("Receipt sent", extra=km.event(order=order))
+def send_receipt(order: int) -> None:
+    """A job. Nobody is named here: it is whoever was identified where the job was enqueued."""
+    logger.info("Receipt sent", extra=km.event(order=order))
 
 
 def main() -> None:
-    """Enqueue them under the name that the worker imports them by."""
+    """Two requests, by two people; the job has the name that the worker imports it by."""
     queue = Queue(connection=Redis.from_url(os.environ.get("RQ_REDIS_URL", "redis://127.0.0.1:6379/0")))
-    queue.enqueue("with_rq.send_receipt", "bob", 8123)
-    queue.enqueue("with_rq.send_receipt", "ann", 8124)
+    for person, order in [("bob", 8123), ("ann", 8124)]:
+        with km.identify(person):
+            queue.enqueue("with_rq.send_receipt", order)
 
 
 if __name__ == "__main__":

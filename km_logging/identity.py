@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import NamedTuple
 
 from km_logging.calls import type_name
-from km_logging.helpers import Unsaid
+from km_logging.helpers import Unsaid, event
 from km_logging.values import Untold
 
-__all__ = ["answered", "bound_by_structlog", "identified", "identify", "must_ask"]
+__all__ = ["answered", "bound_by_structlog", "identified", "identify", "must_ask", "portable"]
 
 
 class identify:  # noqa: N801 - reads as the verb that it is, like contextlib.suppress
@@ -97,6 +97,12 @@ def identified() -> object:
 def answered(person: object) -> object:
     """Who is meant: the person that came, unless it must be asked for."""
     return person.answer() if type(person) is _Asked else person
+
+
+def portable() -> str | int | None:
+    """Who is identified here, as a message tells another process; None if that is nobody one can tell of."""
+    person = event(answered(identified()))["km"].get("person")
+    return person if type(person) in {str, int} else None  # type: ignore[return-value]
 
 
 def bound_by_structlog() -> Mapping[str, object]:

@@ -11,8 +11,8 @@ import logging
 from collections.abc import MutableMapping
 from typing import Any
 
-from km_logging import KissmetricsHandler, event, identify, process
-from km_logging.identity import answered, identified
+from km_logging import KissmetricsHandler, identify, process
+from km_logging.identity import portable
 from km_logging.problems import logger as ours
 
 __all__ = ["HEADER", "connect"]
@@ -43,8 +43,7 @@ def connect(*handlers: logging.Handler) -> None:
 
 
 def _send_along(headers: MutableMapping[str, object], **_: object) -> None:
-    person = event(answered(identified()))["km"].get("person")
-    if type(person) in {str, int}:  # nobody else can be told of
+    if (person := portable()) is not None:
         headers.setdefault(HEADER, person)
 
 

@@ -17,7 +17,9 @@ from support.tracking import Answers, people
 
 JOBS = """\
     import logging, os, sys, time
+    from rq import get_current_job
     import km_logging as km
+    from km_logging.contrib.rq import Queue
 
     logging.basicConfig(level="INFO", handlers=[km.KissmetricsHandler(), logging.StreamHandler()])
     logger = logging.getLogger("shop")
@@ -37,6 +39,21 @@ JOBS = """\
     def fails(person):
         order(person)
         raise LookupError(person)
+
+    def receipt(number):
+        logger.info("Receipt", extra=km.event(number=number))
+
+    def told(job, connection, *_):
+        receipt(job.args[0])
+
+    def leads_to(number):
+        receipt(number)
+        Queue(connection=get_current_job().connection).enqueue(receipt, number)
+
+    def again(number):
+        receipt(number)
+        if get_current_job().retries_left:
+            raise LookupError(number)
 
     def stopped(person):
         order(person, 10)
@@ -96,6 +113,30 @@ def test_with_our_class_of_worker_each_event_of_a_job_and_its_callbacks_arrives(
     with shop.worker(*OURS) as worker:
         assert worker.end() == 0, worker.said
     each_once(server, "ann", "ann, in a callback", "bob", "bob, in a callback", "eve")
+
+
+def test_a_person_goes_wherever_a_job_leads_and_no_further(shop, server):
+    """Also by RQ's decorator, which has one meta for all the jobs of a function."""
+    shop.send("""
+        from rq import Retry
+        from rq.decorators import job
+        ours = Queue(connection=queue.connection)
+        decorated = job(ours, connection=ours.connection, meta={"shared": True})(receipt)
+        for person in ("ann", "bob"):
+            with km.identify(lambda: person):
+                ours.enqueue("jobs.receipt", person, on_success=told)
+                ours.enqueue(leads_to, person)
+                ours.enqueue(again, person, retry=Retry(1))
+                decorated.delay(person)
+                ours.enqueue_many([Queue.prepare_data(receipt, (person,))])
+                ours.enqueue(receipt, "eve", meta={"km_person": "eve"})
+        decorated.delay("nobody")
+        ours.enqueue(receipt, "nobody")
+        """)
+    with shop.worker(*OURS) as worker:
+        assert worker.end() == 0, worker.said
+    told = [(query["_p"], query["number"]) for query in map(dict, server.queries)]
+    assert sorted(told) == [("ann", "ann")] * 8 + [("bob", "bob")] * 8 + [("eve", "eve")] * 2
 
 
 def test_with_a_decorator_each_event_of_a_job_arrives_with_any_worker(shop, server):
