@@ -7,6 +7,7 @@
    later before that: OpenSSL would be gone when the last calls are sent. So the sender is loaded with the application.
 3. Up to version 2.0.27 it runs no threads unless it is told to: others than the one that answers a request get their
    turn only while that one waits.
+4. With its loop for gevent it ends without Python's exit functions: what waits in memory then is lost.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from support.applications import EXAMPLES, Application, commands_of, free_port, 
 from support.lasting import IMMEDIATE, each_once, names, relay_for, waiting
 from support.servers import Reply, TrackingServer
 from support.tls import SecureServer, authority
-from support.tracking import GUARD, Answers
+from support.tracking import GUARD, Answers, people
 
 APP = """\
     import logging, os
@@ -146,6 +146,17 @@ def test_workers_that_are_replaced_lose_nothing_and_send_nothing_again(tmp_path,
         server.wait(len(asked) + 1)  # one that is just ending would be ended by the stop at once
         served.stop()
     each_once(server, "early", *asked)
+
+
+def test_with_its_gevent_loop_no_exit_function_runs_and_a_file_keeps_the_calls(tmp_path, server):
+    """However it is stopped; what was pending is in the file, for a relay or the next process."""
+    with Served(tmp_path, server.endpoint, *MASTER, "--gevent", "20", **IMMEDIATE) as served:
+        served.ask("p", 20)
+        served.stop()
+    assert len(server.targets) < 20, "an exit function has run: README and km_logging/uwsgi.py say that none does"
+    relay_for(tmp_path, server).run_once()
+    assert {*people(server)} == {*names("p", 20)}
+    assert waiting(tmp_path) == []
 
 
 def version() -> tuple[int, ...]:
