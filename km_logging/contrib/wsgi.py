@@ -26,6 +26,7 @@ class KissmetricsMiddleware:
         app: the WSGI application.
         person: takes the request's environ; returns str, int or UUID, or None. Asked by each tracked call that names
             nobody, where it is made: inside Flask's request, so that ``lambda environ: session.get("user")`` will do.
+            While a response is streamed that holds only for what Flask's ``stream_with_context`` encloses.
     """
 
     def __init__(self, app: WSGIApplication, person: Callable[[WSGIEnvironment], object]) -> None:

@@ -142,3 +142,31 @@ app.wsgi_app.__init__(app.wsgi_app._app, person=lambda environ: environ["HTTP_WH
     streamed = [(call.person, call.properties["part"]) for call in calls(sandbox, "Streamed")]
     assert sorted(streamed) == [("bob", "0"), ("bob", "1"), ("bob", "2")]
     assert [call.person for call in calls(sandbox, "Closed")] == ["bob"]
+
+
+def test_a_streamed_response_knows_the_session_by_the_way_that_flask_has_for_it(folder, sandbox):
+    """Without it there is no session any more, and so nobody: the README and the middleware say so."""
+    application = extended(
+        folder,
+        """
+from flask import Response, stream_with_context
+
+def parts(name):
+    logger.info(name, extra=km.event())
+    yield "."
+
+@app.get("/with")
+def with_context():
+    return Response(stream_with_context(parts("With context")))
+
+@app.get("/without")
+def without_context():
+    return Response(parts("Without context"))
+""",
+    )
+    with Web(folder, gunicorn("", application), sandbox) as web:
+        [visitor] = crowd_of(web, 1, 0).visitors.values()
+        assert [visitor.get("/without"), visitor.get("/with")] == [".", "."]
+        web.stop()
+    assert [call.person for call in calls(sandbox, "With context")] == ["visitor-0"]
+    assert calls(sandbox, "Without context") == []
