@@ -97,7 +97,7 @@ _armed: int | None = None
 #: How long a fork waits for an import under way, in seconds.
 IMPORT_TIMEOUT = 5.0
 
-#: Between two handlers, `logging.shutdown` takes no longer, in seconds.
+#: Between two handlers `logging.shutdown` takes no longer, nor an end after what announced it, in seconds.
 AT_ONCE = 1.0
 
 #: Where SIGTERM comes at a bad moment, or was not heard, it comes again after so many seconds.
@@ -118,6 +118,9 @@ _forking: list[Drainable] = []
 
 #: Set when the process begins to end.
 exit_deadline: Deadline | None = None
+
+#: An end that was announced took all the time there is: if it comes before this moment, it is given no more.
+_spent_until = -math.inf
 
 
 def watch(tracker: Renewable) -> None:
@@ -151,8 +154,14 @@ def drain(deadline: Deadline) -> None:
 
 
 def drain_now() -> None:
-    """Deliver what all trackers hold, within `drain_timeout`: for whoever knows that the process is about to end."""
-    drain(bounded(longest()))
+    """Deliver what can be delivered within `drain_timeout`, and say what is lost: the process is about to end.
+
+    That is not certain: an application may live on in the same process, as in tests of it.
+    """
+    deadline = bounded(_time_of_end())
+    drain(deadline)
+    _note_spent(deadline)
+    _say_rest()
 
 
 def flush(timeout: float | None = None) -> bool:
@@ -178,21 +187,36 @@ def longest() -> float:
     return max((pipeline.settings.drain_timeout for pipeline in list(running)), default=0.0)
 
 
-def _begin_end() -> list[Drainable]:
-    """Deliver what can be delivered within the one deadline of the process; returns the pipelines that hold more."""
+def _time_of_end() -> float:
+    """How long the end of the process may take, in seconds."""
+    return 0.0 if time.monotonic() < _spent_until else longest()
+
+
+def _note_spent(deadline: Deadline) -> None:
+    global _spent_until  # noqa: PLW0603 - there is one process
+    if not deadline.left:
+        _spent_until = time.monotonic() + AT_ONCE
+
+
+def _begin_end() -> None:
+    """Deliver what can be delivered within the one deadline of the process."""
     global exit_deadline  # noqa: PLW0603 - there is one process
     if exit_deadline is None and running:
-        exit_deadline = Deadline(longest())
+        exit_deadline = Deadline(_time_of_end())
     if exit_deadline is not None:
         drain(exit_deadline)
         for pipeline in list(running):
             pipeline.keep_rest()
-    return [pipeline for pipeline in list(running) if pipeline.at_risk]
 
 
 def end() -> None:
     """The process ends now: deliver what can be delivered, and say what is lost. For ends that run no `atexit`, too."""
-    unfinished = _begin_end()
+    _begin_end()
+    _say_rest()
+
+
+def _say_rest() -> None:
+    unfinished = [pipeline for pipeline in list(running) if pipeline.at_risk]
     say_left(sum(pipeline.at_risk for pipeline in unfinished), unfinished)
 
 
@@ -284,8 +308,8 @@ def _in_child() -> None:
 
 
 def _renew() -> None:
-    global exit_deadline  # noqa: PLW0603 - there is one process
-    exit_deadline = None
+    global exit_deadline, _spent_until
+    exit_deadline, _spent_until = None, -math.inf
     _forking.clear()
     for pipeline in running:
         pipeline.abandon()
@@ -377,4 +401,6 @@ class _DrainOnSigterm:
             os.kill(os.getpid(), number)
         elif callable(self._before):
             self._before(number, frame)  # may end the process, which draws on the same deadline
+        if exit_deadline is not None:
+            _note_spent(exit_deadline)  # or have it end soon, as web servers do
         exit_deadline = None

@@ -824,6 +824,54 @@ def test_sigterm_and_the_exit_that_follows_share_one_drain_timeout(tmp_path, hel
     _said_once(ended, 40)
 
 
+#: The ways of an end by a web server: on SIGTERM its handler only takes note; then the ASGI middleware drains.
+ANNOUNCED = {
+    "the middleware, then an exit": "process.drain_now()",
+    "SIGTERM, the middleware, then an exit": """
+        asked = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: asked.set())
+        tracker = km.Tracker(drain_on_sigterm=True)
+        tracker.event("p-40", "Signed Up")
+        os.kill(os.getpid(), signal.SIGTERM)
+        asked.wait()
+        process.drain_now()
+        """,
+}
+
+
+@pytest.mark.parametrize("announcing", ANNOUNCED.values(), ids=ANNOUNCED)
+def test_an_end_and_what_announced_it_share_one_drain_timeout(tmp_path, held, announcing):
+    """A server that hangs does not hold it up once more; and what is lost is said once."""
+    text = f"""
+        from km_logging import process
+        first = km.Tracker()
+        for number in range(40):
+            first.event(f"p-{{number}}", "Signed Up", plan="secret-plan")
+        {announcing}
+        """
+    drains = GUARD / 10
+    with TrackingServer(Answers(held)) as server:
+        ended = run(tmp_path, text, server.endpoint, KM_DRAIN_TIMEOUT=drains)
+    assert ended.code == 0
+    assert drains <= ended.seconds < 2 * drains
+    _said_once(ended, 41 if "p-40" in announcing else 40)
+
+
+def test_an_end_that_was_announced_and_did_not_come_costs_no_time(tmp_path, server):
+    """What was delivered then, was; the process goes on, and delivers what it logs at its end."""
+    text = """
+        from km_logging import process
+        tracker = km.Tracker()
+        for number in range(3):
+            tracker.event(f"p-{number}", "Signed Up")
+            process.drain_now()
+        tracker.event("p-3", "Signed Up")
+        """
+    ended = run(tmp_path, text, server.endpoint)
+    assert (ended.code, ended.said) == (0, [])
+    _each_once(server, *(f"p-{number}" for number in range(4)))
+
+
 def test_sigterm_is_only_asked_for_in_the_main_thread(tmp_path, server):
     """A tracker made in another thread works, and its first call in the main thread catches SIGTERM."""
     text = """
