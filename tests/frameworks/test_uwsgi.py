@@ -46,10 +46,11 @@ class Served(Application):
         (folder / "app.py").write_text(textwrap.dedent(APP))
         self._address = f"127.0.0.1:{free_port()}"
         command = [uwsgi(), "--http-socket", self._address, "--wsgi-file", "app.py", "--need-app"]
+        command += ["--hook-accepting", "print:accepts"]  # before that, a worker does not hear signals
         options = (*options, "--enable-threads") if threads else options
         variables = {"KM_API_KEY": "any", "KM_ENDPOINT": endpoint, "KM_SENDERS": 1, "KM_DRAIN_TIMEOUT": 20, **variables}
         super().__init__([*command, *options], folder, **variables)
-        self.wait_for(r"spawned uWSGI worker \d")
+        self.wait_for("accepts", 2 if "2" in options else 1)
         self.wait_for("WSGI app 0", 2 if "--lazy-apps" in options else 1)
 
     def ask(self, prefix: str, count: int) -> set[str]:
