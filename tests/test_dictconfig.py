@@ -22,6 +22,7 @@ import pytest
 import requests
 
 import km_logging as km
+from support.ids import shown
 from support.servers import Reply, TrackingServer
 
 if sys.version_info >= (3, 11):
@@ -440,7 +441,7 @@ def test_callables_may_be_given_as_texts_without_dictconfig(kind, text, key, sho
         ({"api_key": ""}, "api_key", "empty"),
         ({"api_key": None}, "api_key", "KM_API_KEY"),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_a_wrong_setting_is_named_in_the_chain_of_dictconfigs_error(settings, name, remedy, by, key):
     with pytest.raises(ValueError, match="kissmetrics") as raised:

@@ -21,6 +21,7 @@ from km_logging.errors import KmLoggingError, SettingsError
 from km_logging.settings import SETTINGS, Settings, resolve_callable, source
 from km_logging.tagging import Rules, from_event_dict
 from km_logging.telling import tell
+from support.ids import shown
 
 KEY = "0123456789abcdef-the-secret-key"
 
@@ -301,7 +302,7 @@ def test_every_setting_has_bad_values():
 @pytest.mark.parametrize(
     ("name", "value"),
     [(name, value) for name, values in BAD.items() for value in values],
-    ids=lambda value: ascii(value)[:30],
+    ids=lambda value: shown(value)[:30],
 )
 def test_a_bad_value_is_refused_by_name_with_a_remedy_and_without_the_key(name, value):
     """Neither the message nor what the error came from shows the key."""
@@ -416,7 +417,7 @@ def test_a_callable_may_be_given_as_text(name, value):
     assert getattr(resolve(**{name: value}), name) is os.path.join
 
 
-@pytest.mark.parametrize("value", [named, functools.partial(named), dict, [].append], ids=ascii)
+@pytest.mark.parametrize("value", [named, functools.partial(named), dict, [].append], ids=shown)
 def test_a_callable_may_be_anything_that_can_be_called(value):
     assert resolve(before_send=value).before_send is value
 
@@ -519,7 +520,7 @@ def test_what_dict_config_converts_inside_lists_and_tables_is_converted():
         ({"capacity": "10"}, {"capacity": 10.0}),
         ({"strict": "true"}, {"strict": True}),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_settings_that_mean_the_same_are_equal_and_hash_alike(given, same):
     assert resolve(**given) == resolve(**same)
@@ -541,7 +542,7 @@ def test_settings_that_mean_the_same_are_equal_and_hash_alike(given, same):
         {"timeout": [1, 2]},
         {"strict": True},
     ],
-    ids=str,
+    ids=shown,
 )
 def test_settings_that_differ_in_anything_are_not_equal(given):
     assert resolve(**given) != resolve()

@@ -27,6 +27,7 @@ from km_logging.identity import bound_by_structlog
 from km_logging.settings import Settings
 from km_logging.tagging import Rules, from_event_dict, from_nested, from_record, is_marked, mark
 from km_logging.telling import tell
+from support.ids import shown
 
 NEW_YEAR = 1_262_304_000  # 2010-01-01
 LATER = NEW_YEAR + 1_000
@@ -156,7 +157,7 @@ def test_identity_is_a_property_of_events_but_not_of_aliases():
     assert properties_of(told_record({"km": "alias", **fields})) == {}
 
 
-@pytest.mark.parametrize("identity", [["eve"], b"eve", 5.5, {"a": "eve"}, math.nan, object(), None, True], ids=ascii)
+@pytest.mark.parametrize("identity", [["eve"], b"eve", 5.5, {"a": "eve"}, math.nan, object(), None, True], ids=shown)
 def test_an_identity_follows_the_rules_of_a_person_in_every_form(identity):
     """It is no property, so it is not converted as one."""
     flat = told_record({"km": "alias", "person": "bob", "identity": identity})
@@ -269,7 +270,7 @@ def context_event(**fields):
     return merge_contextvars(None, "info", {"event": "Signed Up", "km": "event", **fields})
 
 
-@pytest.mark.parametrize("value", ["r1", 5, ["a"], {"a": 1}, None, object()], ids=ascii)
+@pytest.mark.parametrize("value", ["r1", 5, ["a"], {"a": 1}, None, object()], ids=shown)
 def test_what_contextvars_bind_is_no_property(value):
     with bound_contextvars(request=value):
         told = told_dict(context_event(person="bob", plan="pro"), bound=bound_by_structlog)
@@ -506,7 +507,7 @@ def _five_hours_west(monkeypatch):
         (["2010-01-01"], LATER),
         (object(), LATER),
     ],
-    ids=lambda value: ascii(value)[:40],
+    ids=lambda value: shown(value)[:40],
 )
 def test_what_time_stamper_put_there_is_the_time_of_an_event_dict(stamp, timestamp):
     fields = {"event": "Signed Up", "km": "event", "person": "bob", "timestamp": stamp}
@@ -773,7 +774,7 @@ def test_a_tag_that_cannot_be_marked_comes_back_as_it_was():
     assert not is_marked(tagged, "address")
 
 
-@pytest.mark.parametrize("value", [12.5, None, [], object(), PurePosixPath("a")], ids=ascii)
+@pytest.mark.parametrize("value", [12.5, None, [], object(), PurePosixPath("a")], ids=shown)
 def test_nothing_but_texts_and_mappings_is_ever_marked(value):
     assert not is_marked(value, "address")
 

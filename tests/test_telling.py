@@ -24,6 +24,7 @@ from km_logging.calls import PROBLEMS, Call
 from km_logging.settings import Settings
 from km_logging.tagging import Rules, from_event_dict, from_nested, from_record
 from km_logging.telling import nested_form, recheck, tell
+from support.ids import shown
 
 NEW_YEAR = 1_262_304_000  # 2010-01-01
 FIRST_SECOND = 1_230_768_000  # 2009-01-01
@@ -337,7 +338,7 @@ def test_a_call_that_came_back_unchanged_is_the_same_call():
         ({("x",): "x", "b": "y"}, {"b": "y"}, ["bad_property_name"]),
         ({"a": object(), "b": "y"}, {"b": "y"}, ["bad_value"]),
     ],
-    ids=lambda value: ascii(value)[:30],
+    ids=lambda value: shown(value)[:30],
 )
 def test_properties_that_before_send_put_in_are_told_as_any_others(properties, texts, problems):
     told = recheck(dataclasses.replace(SOUND, properties=properties), RULES)
