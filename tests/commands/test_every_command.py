@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 import km_logging as km
 from km_logging.commands import cli
@@ -30,6 +32,9 @@ def paths(command: click.Command = cli, above: tuple[str, ...] = ()) -> Iterator
 
 PATHS = list(paths())
 
+#: What a command says of itself; each is asked once.
+help_of = cache(lambda *path: km_logging(*path, "--help"))
+
 
 def test_the_commands_of_the_contract_are_there():
     assert {path[0] for path in PATHS if path} >= {
@@ -43,7 +48,7 @@ def test_the_commands_of_the_contract_are_there():
 @pytest.mark.parametrize("path", PATHS, ids=" ".join)
 def test_help_holds_an_example_that_the_command_understands(path):
     """Each line of it names the command, and none an option or a subcommand that there is not."""
-    done = km_logging(*path, "--help")
+    done = help_of(*path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\b" not in done.stdout
     lines = done.stdout.partition("Example")[2].partition("\n\n")[0].splitlines()[1:]
@@ -51,14 +56,13 @@ def test_help_holds_an_example_that_the_command_understands(path):
     assert any(example.startswith(" ".join(path)) for example in examples)
     for example in examples:
         words = [word for word in shlex.split(example.replace("COMMAND", "demo"), comments=True) if word != '"']
-        assert km_logging(*words, "--help").returncode == 0, example
+        assert CliRunner().invoke(cli, [*words, "--help"]).exit_code == 0, example
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if path], ids=" ".join)
 def test_the_list_of_commands_says_what_each_does_in_full(path):
     """No sentence is cut off."""
-    help_of_above = km_logging(*path[:-1], "--help").stdout
-    line = next(line for line in help_of_above.splitlines() if line.split()[:1] == [path[-1]])
+    line = next(line for line in help_of(*path[:-1]).stdout.splitlines() if line.split()[:1] == [path[-1]])
     assert line.endswith(".")
     assert not line.endswith("..")
 

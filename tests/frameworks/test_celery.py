@@ -191,6 +191,7 @@ def slow_server() -> Iterator[TrackingServer]:
         yield server
 
 
+@pytest.mark.slow
 def test_each_process_that_has_done_its_tasks_delivers_before_it_ends(tmp_path, broker, slow_server):
     """``--max-tasks-per-child``: it ends by os._exit, with what its task has just logged still in memory."""
     shop = Shop(tmp_path, broker, slow_server.endpoint)

@@ -50,7 +50,13 @@ say("load")
 """
 
 
-@pytest.mark.parametrize("patch", ["", "from gevent import monkey; monkey.patch_all()"], ids=["later", "at once"])
+@pytest.mark.parametrize(
+    "patch",
+    [
+        pytest.param("", id="later"),
+        pytest.param("from gevent import monkey; monkey.patch_all()", id="at once", marks=pytest.mark.slow),
+    ],
+)
 def test_what_the_first_process_logs_around_its_forks_arrives_once_too(patch, folder, sandbox):
     """Patched at once, its greenlets have requests under way when it forks, and the worker has copies of them."""
     (folder / "talkative.py").write_text(TALKATIVE)

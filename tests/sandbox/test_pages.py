@@ -265,6 +265,7 @@ def test_whatever_a_request_holds_is_shown_as_text(open_page, sandbox, path):
     expect(page).not_to_have_title("owned")
 
 
+@pytest.mark.slow
 def test_ten_thousand_calls_as_fast_as_the_library_can(open_page, sandbox):
     """None is missing, and the page stays small and answers."""
     page = open_page()
