@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from km_logging import load
-from km_logging.delivery import BUSY, IDLE, PLENTY
+from km_logging.delivery import IDLE
 from km_logging.load import WINDOW, Load
+from km_logging.pacing import BUSY, PLENTY
 from km_logging.queueing import CallQueue
 from support.servers import TrackingServer
 from support.tracking import tracker_for
@@ -67,10 +68,10 @@ def test_the_listener_rests_beside_an_application_that_computes(tmp_path, monkey
         tracker.event("bob", "Signed Up")
         assert tracker.flush()
         delivery = tracker._pipeline._delivery
-        monkeypatch.setattr(delivery._load, "busy", lambda _: busy)
-        delivery._drains += somebody_waits
+        monkeypatch.setattr(delivery._pacing._load, "busy", lambda _: busy)
+        delivery._pacing.waiters += somebody_waits
         pause = delivery.rest(1.0)
-        delivery._drains -= somebody_waits
+        delivery._pacing.waiters -= somebody_waits
         assert (pause > 1) == (busy >= BUSY and not somebody_waits and not lasts)
 
 
@@ -79,7 +80,7 @@ def test_it_rests_longer_where_the_senders_have_plenty_to_do(monkeypatch):
         tracker.event("bob", "Signed Up")
         assert tracker.flush()
         delivery = tracker._pipeline._delivery
-        monkeypatch.setattr(delivery._load, "busy", lambda _: 1.0)
+        monkeypatch.setattr(delivery._pacing._load, "busy", lambda _: 1.0)
         usual = delivery.rest(0.001)
         monkeypatch.setattr(type(delivery._outbox), "waiting", PLENTY)
         assert delivery.rest(0.001) == pytest.approx(0.016)  # an eighth of the half that is delivery's
