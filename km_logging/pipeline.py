@@ -110,7 +110,7 @@ class Pipeline:
     @property
     def oldest(self) -> float | None:
         """When the oldest pending call was accepted, Unix time; None if none is pending."""
-        in_outbox = self._delivery.oldest
+        in_outbox = None if process.is_too_late() else self._delivery.oldest
         return self.calls.moment if in_outbox is None else in_outbox
 
     @property
@@ -188,6 +188,8 @@ class Pipeline:
             self._reporter.report(problem)
 
     def _make_room(self) -> bool:
+        if process.is_too_late():
+            return False
         overflow = self.settings.overflow
         if overflow == "drop_oldest" and (self._delivery.evict() or self.calls.evict()):
             self.ledger.dropped["overflow"].add()
@@ -226,7 +228,9 @@ class Pipeline:
         except RuntimeError as error:
             self._is_threadless = True
             message = self.ledger.last_error = f"no thread could be started ({error})"
-            self._reporter.report(Problem("delivery", message, "allow threads; calls wait until then"))
+            self._reporter.report(
+                Problem("delivery", message, "allow threads, and log before the end; calls wait until then")
+            )
         finally:
             self._starting.release()
 
@@ -234,7 +238,7 @@ class Pipeline:
 
     def catch_up(self, timeout: float) -> None:
         """Wait until the listener has looked at everything that is in the queue now, at most ``timeout`` seconds."""
-        if self.is_running and not self.calls.is_done and not ours.get():
+        if self.is_running and not self.calls.is_done and not ours.get() and not process.is_too_late():
             mark = Mark()
             self.calls.put_nowait(mark)
             self.calls.nudge()
@@ -279,6 +283,9 @@ class Pipeline:
     def close(self, deadline: Deadline) -> None:
         """Deliver what there is within the deadline, give up the rest and say so, end the threads."""
         self.is_closed = True  # first: who comes now makes a new pipeline, and does not prolong the end of this one
+        if process.is_too_late():
+            process.say_left(self.at_risk, [self])
+            return
         if self.pending:
             self.end_flush(self.begin_flush(hurry=True), deadline)
         elif self.is_running:

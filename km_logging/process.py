@@ -4,6 +4,7 @@
 * End: an `atexit` hook of our own, since `logging.shutdown` knows nothing of handlers that `dictConfig` has closed, or
   of bare trackers. Children of `multiprocessing` run no `atexit`, but the finalisers of its `util`.
 * One deadline for all: from the first hook on, every flush and close draws on the same `drain_timeout`.
+* After the end: finalisers still run while the interpreter takes itself down. Nothing is started or waited for then.
 """
 
 from __future__ import annotations
@@ -30,7 +31,18 @@ from km_logging.ledger import Ledger
 from km_logging.queueing import Mark
 from km_logging.settings import Settings
 
-__all__ = ["arm", "catch_sigterm", "drain_now", "end", "exit_deadline", "flush", "longest", "may_start", "watch"]
+__all__ = [
+    "arm",
+    "catch_sigterm",
+    "drain_now",
+    "end",
+    "exit_deadline",
+    "flush",
+    "is_too_late",
+    "longest",
+    "may_start",
+    "watch",
+]
 
 
 class Renewable(Protocol):
@@ -142,12 +154,29 @@ def arm() -> None:
 
 
 def may_start() -> bool:
-    """Whether threads may be started now."""
+    """Whether threads may be started now.
+
+    Raises:
+        RuntimeError: the interpreter takes itself down; Python 3.12 says so by itself.
+    """
+    if is_too_late():
+        raise RuntimeError("the interpreter is ending")
     return exit_deadline is not None or not uwsgi.is_loading()
+
+
+def is_too_late() -> bool:
+    """Whether the interpreter takes itself down, after all exit functions.
+
+    Our threads stand still for good then, whatever locks they hold, and no other one can be started: before Python 3.12
+    whoever tries waits for ever.
+    """
+    return sys.is_finalizing()
 
 
 def drain(deadline: Deadline) -> None:
     """Deliver what all trackers hold, within one deadline."""
+    if is_too_late():
+        return
     waiting = [(pipeline, pipeline.begin_flush(hurry=True)) for pipeline in list(running)]
     for pipeline, mark in waiting:
         pipeline.end_flush(mark, deadline)
@@ -174,7 +203,7 @@ def flush(timeout: float | None = None) -> bool:
         True; or False if the time is over, or in a callback of ours, where waiting is impossible.
     """
     unfinished = [pipeline for pipeline in list(running) if not pipeline.is_idle]
-    if ours.get():
+    if ours.get() or is_too_late():
         return not unfinished
     deadline = bounded(longest() if timeout is None else timeout)
     waiting = [(pipeline, pipeline.begin_flush(hurry=False)) for pipeline in unfinished]
@@ -203,7 +232,7 @@ def _begin_end() -> None:
     global exit_deadline  # noqa: PLW0603 - there is one process
     if exit_deadline is None and running:
         exit_deadline = Deadline(_time_of_end())
-    if exit_deadline is not None:
+    if exit_deadline is not None and not is_too_late():
         drain(exit_deadline)
         for pipeline in list(running):
             pipeline.keep_rest()
@@ -356,6 +385,9 @@ class _DrainOnSigterm:
         self._draining = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if is_too_late():
+            self._go_on(number, frame)
+            return
         if not self._draining:
             self._draining, self._telling = True, threading.Lock()
             self._thread = threading.Thread(target=self._drain, args=(number,), name="km_logging-sigterm", daemon=True)

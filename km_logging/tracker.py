@@ -215,10 +215,10 @@ class Tracker:
             timeout: seconds; None: `drain_timeout`.
 
         Returns:
-            True; or False if the time is over, or if waiting is impossible here: in a callback of ours, or under the
-            lock of the logging module, which `dictConfig` holds while it closes handlers.
+            True; or False if the time is over, or if waiting is impossible here: in a callback of ours, under the lock
+            of the logging module, which `dictConfig` holds while it closes handlers, or once the interpreter is ending.
         """
-        if ours.get() or _holds_logging_lock():
+        if ours.get() or _holds_logging_lock() or process.is_too_late():
             return self._ledger.stats(None).pending == 0
         if self._ledger.stats(None).pending == 0:
             # There may be problems to say; but what a callback does with them holds up nobody.

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 
 import pytest
@@ -349,6 +350,88 @@ def test_where_no_thread_can_be_started_nobody_waits_and_a_file_keeps_the_calls(
     assert waiting(tmp_path) == ([] if outbox == "memory:" else ["bob", "ann"])
     lost = "2 calls were not delivered within drain_timeout and are lost (last error: no thread could be started"
     assert (lost in ended.err) == (outbox == "memory:")
+
+
+AT_THE_VERY_END = """\
+class AtTheVeryEnd:
+    def __del__(self):
+        assert sys.is_finalizing()
+        {act}
+        print("went on", flush=True)
+
+"""
+
+
+def at_the_very_end(act: str, text: str) -> str:
+    """A script that does something while the interpreter takes itself down: it lets go of its modules then."""
+    return AT_THE_VERY_END.format(act=act) + dedent(text) + "sys.modules['last'] = AtTheVeryEnd()\n"
+
+
+@pytest.mark.parametrize("first", ["handler.close()", 'logging.info("Signed Up", extra=km.event("early"))'])
+@pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest", "block"])
+def test_a_log_call_while_the_interpreter_ends_does_not_wait_for_a_thread(tmp_path, server, first, overflow):
+    """Before Python 3.12, a thread that is started then is waited for, for ever."""
+    text = f"""
+        handler = km.KissmetricsHandler(capacity=2, overflow={overflow!r}, block_timeout=600)
+        logging.basicConfig(level=logging.INFO, handlers=[handler, logging.StreamHandler()])
+        {first}
+        """
+    ended = run(
+        tmp_path,
+        at_the_very_end('[logging.info("Signed Up", extra=km.event("late")) for _ in range(3)]', text),
+        server.endpoint,
+    )
+    assert (ended.code, ended.out) == (0, "went on\n"), ended.err
+    assert "no thread could be started (the interpreter is ending): allow threads, and log before the end" in ended.err
+    assert "late" not in people(server)
+
+
+def test_a_file_keeps_what_is_logged_while_the_interpreter_ends(tmp_path, server):
+    """With durability ``immediate``, no thread is needed for that."""
+    text = """
+        tracker = km.Tracker(outbox="sqlite:///km.db", durability="immediate", deliver=False)
+        """
+    ended = run(tmp_path, at_the_very_end('tracker.event("late", "Signed Up")', text), server.endpoint)
+    assert (ended.code, ended.out) == (0, "went on\n"), ended.err
+    assert waiting(tmp_path) == ["late"]
+
+
+@pytest.mark.parametrize(
+    "act", ["tracker.flush()", "tracker.close()", "tracker.stats()", "handler.close()", "flushed()"]
+)
+def test_nobody_waits_for_threads_that_the_end_of_the_interpreter_has_stopped(tmp_path, act):
+    """One of them stands still with the lock of delivery in its hands."""
+    text = """
+        now, held = threading.Event(), threading.Event()
+        class Last(logging.Handler):
+            def close(self):  # after our own exit function
+                now.set()
+                held.wait()
+        def hold():
+            now.wait()
+            with tracker._pipeline._delivery._turn:
+                held.set()
+                time.sleep(600)
+        last, flushed = Last(), km.flushing()(lambda: None)
+        tracker = km.Tracker(drain_timeout=0.1)
+        handler = km.KissmetricsHandler(tracker=tracker)
+        tracker.event("bob", "Signed Up")
+        threading.Thread(target=hold, daemon=True).start()
+        """
+    with refused() as endpoint:
+        ended = run(tmp_path, at_the_very_end(act, text), endpoint)
+    assert (ended.code, ended.out) == (0, "went on\n"), ended.err
+    assert ended.err.count("1 calls were not delivered within drain_timeout and are lost") == 1
+
+
+def test_sigterm_while_the_interpreter_ends_does_what_it_did_before(tmp_path, server):
+    text = """
+        tracker = km.Tracker(drain_on_sigterm=True)
+        tracker.event("bob", "Signed Up")
+        """
+    ended = run(tmp_path, at_the_very_end("os.kill(os.getpid(), signal.SIGTERM)", text), server.endpoint)
+    assert (ended.code, ended.out) == (-signal.SIGTERM, ""), ended.err
+    assert people(server) == ["bob"]
 
 
 def test_a_tracker_that_starts_while_the_process_ends_does_not_disturb_the_end(monkeypatch):
