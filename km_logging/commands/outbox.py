@@ -175,10 +175,23 @@ def purge(outbox: OutboxAddress, *, person: str | None, dead: bool, yes: bool, q
     with opened(outbox) as file:
         numbers = [row.number for row in file.each(dead=dead or None) if person is None or _may_name(row, person)]
         if person is None and not yes:
-            click.confirm(f"Forget {_calls(len(numbers))} not delivered yet?", abort=True, err=True)
+            _ask(f"Forget {_calls(len(numbers))} not delivered yet?")
         file.purge(numbers)
     if not quiet:
         click.echo(f"{_calls(len(numbers))} forgotten.")
+
+
+def _ask(question: str) -> None:
+    """Go on only after a yes; where nobody can answer, as in a crontab line, say how to do without."""
+    try:
+        is_sure = click.confirm(question, err=True)
+    except click.Abort:  # no line came
+        if sys.stdin.isatty():
+            raise
+        click.echo(err=True)
+        raise click.UsageError("nobody is there to answer: pass --yes") from None
+    if not is_sure:
+        raise click.Abort
 
 
 def _calls(count: int) -> str:

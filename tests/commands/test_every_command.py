@@ -195,6 +195,19 @@ def test_ctrl_c_is_said_in_a_word():
         assert (process.returncode, said) == (1, ("", "Aborted!"))
 
 
+@pytest.mark.parametrize(
+    ("answer", "code", "said", "left"),
+    [("", 2, "nobody is there to answer: pass --yes", 1), ("n\n", 1, "Aborted!", 1), ("y\n", 0, "", 0)],
+    ids=["nothing", "no", "yes"],
+)
+def test_a_question_that_nobody_can_answer_is_not_a_yes(outbox, answer, code, said, left):
+    """The remedy is said instead."""
+    done = km_logging("outbox", "purge", outbox, stdin=answer)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert json.loads(km_logging("outbox", "status", "--json", outbox).stdout)["waiting"] == left
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk here")
 @pytest.mark.parametrize("arguments", [["completion", "fish"], ["--help"], ["outbox", "list"], ["url", "set", "bob"]])
 def test_a_full_disk_is_said(arguments, outbox):
