@@ -260,6 +260,8 @@ class Tracker:
 
     def retain(self) -> None:
         """One more front end uses this tracker."""
+        if process.is_too_late():
+            return
         with self._renewing:
             self._users += 1
 
@@ -268,6 +270,8 @@ class Tracker:
 
         Under the logging module's lock nothing is waited for; what is pending is delivered in the background.
         """
+        if process.is_too_late():
+            return
         with self._renewing:
             self._users -= 1
         if _holds_logging_lock() or ours.get():
@@ -278,12 +282,16 @@ class Tracker:
             self._close_pipeline()
 
     def _revived(self) -> bool:
-        """Whether a pipeline that is not fit could be replaced: unless the tracker itself was closed, it always can."""
+        """Whether a pipeline that is not fit could be replaced: not once the tracker itself, or the process, ended."""
         if self._closed:
             return False
-        with self._renewing:
+        if not self._renewing.acquire(blocking=not process.is_too_late()):
+            return False
+        try:
             if not self._pipeline.is_fit:
                 self._pipeline = self._new_pipeline()
+        finally:
+            self._renewing.release()
         return True
 
 
