@@ -290,6 +290,10 @@ class Tracker:
         try:
             if not self._pipeline.is_fit:
                 self._pipeline = self._new_pipeline()
+        except ImportError:
+            if not process.is_too_late():
+                raise
+            return False  # the interpreter has let go of its modules
         finally:
             self._renewing.release()
         return True

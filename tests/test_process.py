@@ -386,6 +386,22 @@ def test_a_log_call_while_the_interpreter_ends_does_not_wait_for_a_thread(tmp_pa
     assert "late" not in people(server)
 
 
+@pytest.mark.parametrize("durability", ["batched", "immediate"])
+def test_a_log_call_while_the_interpreter_ends_raises_nothing(tmp_path, server, durability):
+    """Even where a handler that was closed would have to import something: there are no modules any more."""
+    text = f"""
+        handler = km.KissmetricsHandler(outbox="sqlite:///km.db", durability={durability!r})
+        log = logging.Logger("shop")
+        log.addHandler(handler)
+        log.warning("Signed Up", extra=km.event("bob"))
+        """
+    act = "log.warning('Late', extra=km.event('ann')); report(handler.stats())"
+    ended = run(tmp_path, at_the_very_end(act, text), server.endpoint)
+    assert (ended.code, ended.err) == (0, "")
+    assert '"dropped": {"closed": 1}' in ended.out
+    assert people(server) == ["bob"]
+
+
 def test_a_file_keeps_what_is_logged_while_the_interpreter_ends(tmp_path, server):
     """With durability ``immediate``, no thread is needed for that."""
     text = """
