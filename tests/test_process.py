@@ -444,7 +444,7 @@ def test_nobody_waits_for_threads_that_the_end_of_the_interpreter_has_stopped(tm
     with refused() as endpoint:
         ended = run(tmp_path, at_the_very_end(act, text), endpoint)
     assert (ended.code, ended.out) == (0, "went on\n"), ended.err
-    assert "1 calls were not delivered within drain_timeout and are lost" in ended.err
+    assert "1 call was not delivered within drain_timeout and is lost" in ended.err
 
 
 def test_a_handler_that_the_end_of_the_interpreter_finds_closed_waits_for_nobody(tmp_path, server):
