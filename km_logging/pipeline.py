@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from km_logging import process, uwsgi, wire
+from km_logging import process, sigterm, uwsgi, wire
 from km_logging.calls import Call, Problem
 from km_logging.capturing import captures
 from km_logging.deadline import Deadline
@@ -214,7 +214,7 @@ class Pipeline:
                 return
             if uwsgi.runs_no_threads():
                 self._reporter.report(_NO_THREADS)  # in this thread: there runs no other one
-            if self.settings.drain_on_sigterm and not process.catch_sigterm():
+            if self.settings.drain_on_sigterm and not sigterm.catch():
                 message = "drain_on_sigterm could not be set up outside the main thread"
                 self.calls.put_nowait(Problem("delivery", message, "configure tracking in the main thread"))
             self._delivery.start()

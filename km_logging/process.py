@@ -1,4 +1,4 @@
-"""The life of the process: its forks, its end, and SIGTERM. One hook each, for all trackers together.
+"""The life of the process: its forks and its end. One hook each, for all trackers together.
 
 * Fork: the child starts with nothing pending, its own books and no thread; what the parent had stays the parent's.
 * End: an `atexit` hook of our own, since `logging.shutdown` knows nothing of handlers that `dictConfig` has closed, or
@@ -13,12 +13,10 @@ import atexit
 import logging
 import math
 import os
-import signal
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Protocol
@@ -33,14 +31,16 @@ from km_logging.settings import Settings
 
 __all__ = [
     "arm",
-    "catch_sigterm",
+    "begin_end",
     "drain_now",
     "end",
+    "end_announced",
     "exit_deadline",
     "flush",
     "is_too_late",
     "longest",
     "may_start",
+    "running",
     "watch",
 ]
 
@@ -111,12 +111,6 @@ IMPORT_TIMEOUT = 5.0
 
 #: Between two handlers `logging.shutdown` takes no longer, nor an end after what announced it, in seconds.
 AT_ONCE = 1.0
-
-#: Where SIGTERM comes at a bad moment, or was not heard, it comes again after so many seconds.
-AGAIN = 0.005
-
-#: The longest pause before SIGTERM is sent again to a main thread that does not hear it, in seconds.
-LONGEST_PAUSE = 1.0
 
 #: Whether a fork is under way, and holds the lock of imports; after a timeout it does not.
 _is_forking = False
@@ -227,7 +221,7 @@ def _note_spent(deadline: Deadline) -> None:
         _spent_until = time.monotonic() + AT_ONCE
 
 
-def _begin_end() -> None:
+def begin_end() -> None:
     """Deliver what can be delivered within the one deadline of the process."""
     global exit_deadline  # noqa: PLW0603 - there is one process
     if exit_deadline is None and running:
@@ -238,9 +232,17 @@ def _begin_end() -> None:
             pipeline.keep_rest()
 
 
+def end_announced() -> None:
+    """Whoever else wants to know of the end was told: they may end the process soon, as web servers do; or never."""
+    global exit_deadline  # noqa: PLW0603 - there is one process
+    if exit_deadline is not None:
+        _note_spent(exit_deadline)
+    exit_deadline = None
+
+
 def end() -> None:
     """The process ends now: deliver what can be delivered, and say what is lost. For ends that run no `atexit`, too."""
-    _begin_end()
+    begin_end()
     _say_rest()
 
 
@@ -361,78 +363,3 @@ atexit.register(end)
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
-
-
-def catch_sigterm() -> bool:
-    """Drain when SIGTERM comes, then do what the handler before did; false if not, since only the main thread can."""
-    if threading.current_thread() is not threading.main_thread():
-        return isinstance(signal.getsignal(signal.SIGTERM), _DrainOnSigterm)
-    before = signal.getsignal(signal.SIGTERM)
-    if before is not None and not isinstance(before, _DrainOnSigterm):
-        signal.signal(signal.SIGTERM, _DrainOnSigterm(before))
-    return True
-
-
-class _DrainOnSigterm:
-    """Has a thread drain, which then sends the signal again; only then does what the handler before did.
-
-    The signal may have interrupted the main thread in the middle of anything, also where it holds a lock that those who
-    deliver need. So nothing is waited for here: the main thread goes on meanwhile. A second signal ends the waiting.
-    """
-
-    def __init__(self, before: Callable[[int, FrameType | None], object] | int) -> None:
-        self._before = before
-        self._draining = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if is_too_late():
-            self._go_on(number, frame)
-            return
-        if not self._draining:
-            self._draining, self._telling = True, threading.Lock()
-            self._thread = threading.Thread(target=self._drain, args=(number,), name="km_logging-sigterm", daemon=True)
-            with suppress(RuntimeError):  # without a thread there is no draining
-                self._thread.start()
-                return
-        if any(pipeline.is_held for pipeline in list(running)):
-            with suppress(RuntimeError):  # it will let go in a moment
-                again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
-                again.daemon = True
-                again.start()
-                return
-        if not self._telling.acquire(blocking=False) and self._thread.is_alive():
-            return  # it is sending it again just now
-        self._draining = False
-        self._telling.release()
-        self._go_on(number, frame)
-
-    def _drain(self, number: int) -> None:
-        """Drain, and send the signal until it is heard.
-
-        Python's handlers run between two instructions of the main thread. Where it has just let go of the interpreter
-        to wait in C, say for a semaphore, a signal does not end that wait any more, and nobody hears of it.
-        """
-        _begin_end()
-        pause = AGAIN
-        while self._tell(number):
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-
-    def _tell(self, number: int) -> bool:
-        """Send the signal, unless it has been heard; true if it was sent. Never once more than it is heard."""
-        with self._telling:
-            if self._draining:
-                os.kill(os.getpid(), number)
-            return self._draining
-
-    def _go_on(self, number: int, frame: FrameType | None) -> None:
-        global exit_deadline  # noqa: PLW0603 - there is one process
-        if self._before == signal.SIG_DFL:
-            end()  # what the main thread has logged meanwhile; nothing else will be asked
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        elif callable(self._before):
-            self._before(number, frame)  # may end the process, which draws on the same deadline
-        if exit_deadline is not None:
-            _note_spent(exit_deadline)  # or have it end soon, as web servers do
-        exit_deadline = None

@@ -16,7 +16,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from km_logging import helpers, process, uwsgi
+from km_logging import helpers, process, sigterm, uwsgi
 from km_logging.calls import Call, Problem, brief, type_name
 from km_logging.capturing import captures
 from km_logging.errors import ProblemError
@@ -77,7 +77,7 @@ class Tracker:
         self.renew()
         process.watch(self)
         if settings.drain_on_sigterm:
-            process.catch_sigterm()
+            sigterm.catch()
 
     def renew(self) -> None:
         """Start over, with nothing pending and new books: at construction, and in a forked child."""
