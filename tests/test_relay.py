@@ -444,6 +444,6 @@ def test_purge_forgets_one_person(dead, path):
     files = [file for file in path.parent.iterdir() if file.name.startswith("km.db")]
     assert not any(b"bob" in file.read_bytes() for file in files)
     assert json.loads(km_logging("outbox", "status", dead, "--json").stdout)["waiting"] == 1
-    assert km_logging("outbox", "purge", dead).returncode == 1  # asks, and nobody says yes
+    assert km_logging("outbox", "purge", dead).returncode == 2  # asks, and nobody can answer
     assert km_logging("outbox", "purge", "--dead", "--yes", dead).stdout == "1 call forgotten.\n"
     assert km_logging("outbox", "purge", "--yes", dead).stdout == "1 call forgotten.\n"
