@@ -342,7 +342,7 @@ class Delivery:
             now = time.monotonic()
             self._ripen(now)
             may_more = not self._closed and self._width > 0
-            while may_more and len(more) < limit and self._may_begin(now):
+            while may_more and len(more) < limit and self._may_begin(self._pause(now), now):
                 # While nothing speaks against the path, all at once.
                 room = min(limit - len(more), self._pacing.room(now))
                 found = self._next(int(room) if self._breaker.is_closed else 1)
@@ -360,8 +360,8 @@ class Delivery:
         if entry.tries:
             self._ledger.retried.add()
 
-    def _may_begin(self, now: float) -> bool:
-        return self._pause(now) <= 0 and self._breaker.allows(now) and not self._is_waited_for
+    def _may_begin(self, pause: float, now: float) -> bool:
+        return pause <= 0 and self._breaker.allows(now) and not self._is_waited_for
 
     def _take(self) -> Entry | None:
         """Wait for an entry that may be sent now; None if this worker should end."""
@@ -373,7 +373,7 @@ class Delivery:
                 now = time.monotonic()
                 self._ripen(now)
                 pause = self._pause(now)
-                if self._may_begin(now) and (found := self._next(1)):
+                if self._may_begin(pause, now) and (found := self._next(1)):
                     self._begin(found[0], now)
                     self._grow()
                     self._turn.notify()  # who waits for the next moment in the place of this one
@@ -439,6 +439,8 @@ class Delivery:
 
     def _ripen(self, now: float) -> None:
         """What waited long enough is due, or has expired while nothing could be sent."""
+        if self._retries.next_at > now:  # as nearly always
+            return
         for entry in self._retries.ripe(now):
             if self._is_expired(entry):
                 self._drop(entry, "expired")
