@@ -16,19 +16,20 @@ The path of a call, which is also the listing of this package:
                     outbox/         memory | sqlite | redis                              (seam 1)
                         | entries
                    delivery.py  <-> policy.py   answer -> verdict, backoff, breaker (pure)
+                        |       \_  retries.py, pacing.py (load.py), marks.py: its state, under one lock
                         | request
                     senders/        requests | curl | printing                           (seam 2)
                         |
                   https://trk.kissmetrics.io/e /s /a
 
 tracker.py puts a pipeline.py of these together for each distinct settings.py, keeps the books (ledger.py) and says
-problems (problems.py); process.py sees to forks and to the end of the process, uwsgi.py to a host that has its own ways
-with both, waiting.py to the end of a piece of work, guard.py that nothing of ours is ever tracked; relay.py delivers
-from an outbox that other processes fill, direct.py sends a call at once, lines.py writes and reads calls as lines of
-JSON, replay/ sends those that stand in logs. While a test captures calls (testing.py, and pytest_plugin.py for its
-fixtures), each pipeline puts them into the lists of capturing.py instead. checkup/, commands/, replay/, sandbox/ and
-contrib/, which is for frameworks, use the library and are used by nothing in it; compat/ is the interface of another
-library over a tracker.
+problems (problems.py); process.py sees to forks and to the end of the process, sigterm.py to the signal, uwsgi.py
+to a host that has its own ways with both, waiting.py to the end of a piece of work, guard.py that nothing of ours
+is ever tracked; relay.py delivers from an outbox that other processes fill, direct.py sends a call at once,
+lines.py writes and reads calls as lines of JSON, replay/ sends those that stand in logs. While a test captures
+calls (testing.py, and pytest_plugin.py for its fixtures), each pipeline puts them into the lists of capturing.py
+instead. checkup/, commands/, replay/, sandbox/ and contrib/, which is for frameworks, use the library and are used
+by nothing in it; compat/ is the interface of another library over a tracker.
 """
 
 from __future__ import annotations
